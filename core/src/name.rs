@@ -219,7 +219,7 @@ serde_as_text!(Digest, RepoName, Tag);
 /// What a manifest or blob claims to be.
 ///
 /// The four manifest types a registry serves have names of their own; every other type is kept as text.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MediaType(Arc<str>);
 
 impl MediaType {
