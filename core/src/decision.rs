@@ -1,1 +1,242 @@
-//! decision
+//! Keep on grounds, or remove for a cause: reasons are data.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::Source;
+use crate::name::{Digest, Tag};
+
+/// What becomes of a tag or a manifest. Never without its reasons.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// It stays.
+    Keep(Grounds),
+    /// It goes.
+    Remove(Cause),
+}
+
+impl Decision {
+    /// Whether it stays.
+    #[must_use]
+    pub const fn is_keep(&self) -> bool {
+        matches!(self, Self::Keep(_))
+    }
+}
+
+/// All the reasons why something stays, the strongest first; at least one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grounds(Vec<Ground>);
+
+impl Grounds {
+    /// The grounds in order of strength, without repetition. `None` if there are none.
+    #[must_use]
+    pub fn new(mut grounds: Vec<Ground>) -> Option<Self> {
+        grounds.sort();
+        grounds.dedup();
+        (!grounds.is_empty()).then_some(Self(grounds))
+    }
+
+    /// One ground.
+    #[must_use]
+    pub fn one(ground: Ground) -> Self {
+        Self(vec![ground])
+    }
+
+    /// The grounds, the strongest first.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Ground] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Grounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, ground) in self.0.iter().enumerate() {
+            let separator = if position == 0 { "" } else { "; " };
+            write!(f, "{separator}{ground}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One reason to keep. The order of declaration is the order of strength.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "ground", rename_all = "kebab-case")]
+pub enum Ground {
+    /// Named in `protected_tags`.
+    ProtectedTag {
+        /// The tag.
+        tag: Tag,
+    },
+    /// Contains one of `protected_patterns`.
+    ProtectedPattern {
+        /// The pattern.
+        pattern: String,
+    },
+    /// Something that could not be learned concerns it.
+    Gap {
+        /// What happened.
+        why: String,
+    },
+    /// When it was created is not known.
+    Undated {
+        /// Why not.
+        why: Undated,
+    },
+    /// Younger than the policy keeps.
+    Young {
+        /// When it was created.
+        created: Timestamp,
+        /// Where that was found.
+        source: Source,
+        /// Days since then, whole ones.
+        age_days: i64,
+        /// Days that the policy keeps.
+        keep_days: u32,
+    },
+    /// A manifest: a tag on it stays.
+    Tagged {
+        /// The tag.
+        tag: Tag,
+    },
+    /// A manifest: an index that stays lists it, or a referrer that stays is about it.
+    NeededBy {
+        /// The digest of that index or referrer.
+        digest: Digest,
+    },
+    /// A referrer: the manifest it is about stays.
+    About {
+        /// The digest of its subject.
+        subject: Digest,
+    },
+    /// A tag whose time has come, but its manifest must stay and this registry cannot delete a tag alone.
+    CannotUntag {
+        /// The manifest.
+        digest: Digest,
+        /// The strongest ground of that manifest.
+        because: Box<Ground>,
+    },
+    /// A referrer about a manifest that is not to be seen here; no rule claims it.
+    OrphanReferrer,
+    /// Untagged and unreferenced; no rule claims it.
+    Unclaimed,
+}
+
+impl fmt::Display for Ground {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ProtectedTag { tag } => write!(f, "protected: {tag} is one of protected_tags"),
+            Self::ProtectedPattern { pattern } => {
+                write!(f, "protected: contains {pattern:?} of protected_patterns")
+            }
+            Self::Gap { why } => write!(f, "not fully known: {why}"),
+            Self::Undated { why } => write!(f, "age unknown: {why}"),
+            Self::Young { created, age_days, keep_days, .. } => {
+                write!(f, "{age_days} days old (created {created}), kept for {keep_days} days")
+            }
+            Self::Tagged { tag } => write!(f, "tag {tag} stays"),
+            Self::NeededBy { digest } => write!(f, "needed by {digest}, which stays"),
+            Self::About { subject } => write!(f, "about {subject}, which stays"),
+            Self::CannotUntag { digest, because } => write!(
+                f,
+                "shares {digest} with what must stay ({because}), and this registry cannot delete a tag alone"
+            ),
+            Self::OrphanReferrer => f.write_str("refers to a manifest that is not here; no rule claims it"),
+            Self::Unclaimed => f.write_str("untagged and unreferenced; no rule claims it"),
+        }
+    }
+}
+
+/// Why an image has no date to go by (DESIGN, "Clock"; FACTS section 5).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "undated", rename_all = "kebab-case")]
+pub enum Undated {
+    /// Nothing says when it was created.
+    Absent,
+    /// What says so is no date.
+    Unparsable {
+        /// The text.
+        text: String,
+    },
+    /// From the future.
+    Future {
+        /// The date.
+        created: Timestamp,
+    },
+    /// From before containers existed: reproducible builds write 1970 or 1980.
+    Implausible {
+        /// The date.
+        created: Timestamp,
+    },
+    /// An index: this child has no date.
+    Child {
+        /// The child.
+        digest: Digest,
+    },
+    /// An index that lists no image.
+    NoImages,
+}
+
+impl fmt::Display for Undated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("nothing says when it was created"),
+            Self::Unparsable { text } => write!(f, "{text:?} is no date"),
+            Self::Future { created } => write!(f, "created in the future ({created})"),
+            Self::Implausible { created } => write!(f, "created before containers existed ({created})"),
+            Self::Child { digest } => write!(f, "its child {digest} has no date"),
+            Self::NoImages => f.write_str("an index that lists no image"),
+        }
+    }
+}
+
+/// Why something goes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Cause {
+    /// Older than the policy keeps.
+    Older {
+        /// When it was created.
+        created: Timestamp,
+        /// Where that was found.
+        source: Source,
+        /// Days since then, whole ones.
+        age_days: i64,
+        /// Days that the policy keeps.
+        keep_days: u32,
+    },
+    /// A child that no remaining index needs: this one, which goes, listed it.
+    ParentGoes {
+        /// The digest of the index.
+        parent: Digest,
+    },
+    /// A referrer whose subject goes.
+    SubjectGoes {
+        /// The digest of the subject.
+        subject: Digest,
+    },
+    /// An interrupted run had begun to remove what needed it.
+    Unfinished,
+    /// The inverse of what a run did.
+    Undo {
+        /// The run.
+        run: String,
+    },
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Older { created, age_days, keep_days, .. } => {
+                write!(f, "{age_days} days old (created {created}), older than {keep_days} days")
+            }
+            Self::ParentGoes { parent } => write!(f, "only {parent} needed it, which goes"),
+            Self::SubjectGoes { subject } => write!(f, "about {subject}, which goes"),
+            Self::Unfinished => f.write_str("left over from an interrupted run"),
+            Self::Undo { run } => write!(f, "undoes run {run}"),
+        }
+    }
+}

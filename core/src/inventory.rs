@@ -1,6 +1,73 @@
 //! What a registry holds, seen at one moment, holes included.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::manifest::Manifest;
+use crate::name::{Digest, RepoName, Tag};
+
+/// A registry as it was seen.
+#[derive(Debug, Clone)]
+pub struct Inventory {
+    /// `host[:port][/prefix]`: the registry's name.
+    pub registry: String,
+    /// When the survey began.
+    pub taken_at: Timestamp,
+    /// What deleting can do there.
+    pub powers: Powers,
+    /// The repositories that were looked at.
+    pub repos: BTreeMap<RepoName, Repo>,
+    /// What could not be seen beyond these repositories: a catalog that broke off, a name outside the grammar.
+    pub gaps: Vec<String>,
+}
+
+/// A repository as it was seen.
+#[derive(Debug, Clone, Default)]
+pub struct Repo {
+    /// The tags and what they point at; `None` where that could not be learned (a gap says why).
+    pub tags: BTreeMap<Tag, Option<Digest>>,
+    /// The manifests that were read.
+    pub manifests: BTreeMap<Digest, Arc<Manifest>>,
+    /// What could not be learned.
+    pub gaps: Vec<Gap>,
+    /// Manifests that an earlier run meant to delete and was interrupted before. They may be visible in no other way.
+    pub unfinished: BTreeSet<Digest>,
+}
+
+/// Something that could not be learned. What it concerns is kept.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Gap {
+    /// What is kept for it.
+    pub concerns: Concern,
+    /// What happened.
+    pub why: String,
+}
+
+/// What a gap concerns.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Concern {
+    /// Everything in the repository: a listing broke off, or a manifest that might need any other is unreadable.
+    Repository,
+    /// One tag: it points at nothing that exists.
+    Tag(Tag),
+    /// One manifest: its date or part of it is missing.
+    Manifest(Digest),
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.concerns {
+            Concern::Repository => write!(f, "{}", self.why),
+            Concern::Tag(tag) => write!(f, "tag {tag}: {}", self.why),
+            Concern::Manifest(digest) => write!(f, "{digest}: {}", self.why),
+        }
+    }
+}
 
 /// What deleting can do in a registry (FACTS section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,4 +77,26 @@ pub enum Powers {
     DeleteOnly,
     /// A tag can be deleted by itself as well (Distribution 3.x, zot and others).
     DeleteAndUntag,
+}
+
+impl Repo {
+    /// Why everything in this repository must stay, if anything could not be learned that concerns it all.
+    pub fn blind_spots(&self) -> impl Iterator<Item = &Gap> {
+        self.gaps.iter().filter(|gap| gap.concerns == Concern::Repository)
+    }
+
+    /// The tags that point at `digest`.
+    pub fn tags_on(&self, digest: Digest) -> impl Iterator<Item = &Tag> {
+        self.tags.iter().filter(move |(_, target)| **target == Some(digest)).map(|(tag, _)| tag)
+    }
+}
+
+impl Inventory {
+    /// Every gap as a sentence that names its repository.
+    pub fn gap_lines(&self) -> impl Iterator<Item = String> + '_ {
+        let repos = self.repos.iter();
+        let of_repos =
+            repos.flat_map(|(name, repo)| repo.gaps.iter().map(move |gap| format!("{name}: {gap}")));
+        self.gaps.iter().cloned().chain(of_repos)
+    }
 }

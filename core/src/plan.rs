@@ -1,1 +1,274 @@
-//! plan
+//! What is to be done, step by step, as data: it can be read, kept, reviewed and applied.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::decision::{Cause, Decision, Grounds};
+use crate::inventory::{Inventory, Repo};
+use crate::name::{Bytes, Digest, RepoName, Tag};
+use crate::policy::{Policy, RepoVerdicts, Verdicts};
+
+/// The version of the plan's JSON. A reader refuses any other.
+pub const FORMAT: u32 = 1;
+
+/// Steps in the order in which they are to be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The name of the registry it is for.
+    pub registry: String,
+    /// The moment that ages are measured from.
+    pub as_of: Timestamp,
+    /// What it was made from.
+    pub origin: Origin,
+    /// The policy in words, and its digest.
+    pub policy: PolicyStamp,
+    /// What might be freed.
+    pub estimate: Estimate,
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// What could not be learned, in words.
+    #[serde(default)]
+    pub gaps: Vec<String>,
+    /// What stays, when asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Vec<Kept>>,
+}
+
+/// What a plan was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// A policy.
+    Policy,
+    /// The journal of this run, inverted.
+    Undo(String),
+}
+
+/// Which policy a plan follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStamp {
+    /// Two plans of the same policy have the same.
+    pub hash: Digest,
+    /// The policy read back as a sentence.
+    pub sentence: String,
+}
+
+/// Bytes that only what goes points at, as far as manifests tell: what a collection *might* free. What it did free is
+/// [`Freed`], and one never becomes the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Estimate(pub Bytes);
+
+/// Bytes that were measured to be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Freed(pub Bytes);
+
+/// One thing to do to one manifest of one repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// What.
+    pub action: Action,
+    /// Where.
+    pub repository: RepoName,
+    /// The manifest.
+    pub digest: Digest,
+    /// `delete`: every tag on the manifest, all of which go with it. `untag`, `tag`: the one tag. `restore`: none.
+    pub tags: Vec<Tag>,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// What a step does. Each has its inverse: [`Action::Untag`] and [`Action::Tag`], [`Action::Delete`] and [`Action::Restore`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Removes one tag; its manifest stays.
+    Untag,
+    /// Points a tag at a manifest.
+    Tag,
+    /// Removes a manifest and every tag on it.
+    Delete,
+    /// Puts a manifest back from the vault.
+    Restore,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Untag => "untag",
+            Self::Tag => "tag",
+            Self::Delete => "delete",
+            Self::Restore => "restore",
+        })
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { action, repository, digest, tags, .. } = self;
+        let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+        match (action, tags.as_slice()) {
+            (_, []) => write!(f, "{action} {repository}@{digest}"),
+            (_, tags) => write!(f, "{action} {repository}:{} ({})", tags.join(","), digest.short()),
+        }
+    }
+}
+
+/// A tag that stays, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Where.
+    pub repository: RepoName,
+    /// The tag.
+    pub tag: Tag,
+    /// What it points at, if that is known.
+    pub digest: Option<Digest>,
+    /// All the reasons, the strongest first.
+    pub grounds: Grounds,
+}
+
+/// Draws the plan that carries out `verdicts`.
+///
+/// Whoever points is deleted before what it points at, so that the registry is whole after every prefix of the steps.
+#[must_use]
+pub fn draw(inventory: &Inventory, verdicts: &Verdicts, policy: &Policy, as_of: Timestamp) -> Plan {
+    let judged =
+        inventory.repos.iter().filter_map(|(name, repo)| Some((name, repo, verdicts.repos.get(name)?)));
+    Plan {
+        format: FORMAT,
+        registry: inventory.registry.clone(),
+        as_of,
+        origin: Origin::Policy,
+        policy: PolicyStamp { hash: policy.hash(), sentence: policy.to_string() },
+        estimate: estimate(inventory, verdicts),
+        steps: judged.flat_map(|(name, repo, verdicts)| repo_steps(name, repo, verdicts)).collect(),
+        gaps: inventory.gap_lines().collect(),
+        kept: None,
+    }
+}
+
+/// The tags that stay, for [`Plan::kept`].
+#[must_use]
+pub fn kept(inventory: &Inventory, verdicts: &Verdicts) -> Vec<Kept> {
+    let mut kept = Vec::new();
+    for (repository, judged) in &verdicts.repos {
+        for (tag, decision) in &judged.tags {
+            if let Decision::Keep(grounds) = decision {
+                kept.push(Kept {
+                    repository: repository.clone(),
+                    tag: tag.clone(),
+                    digest: inventory.repos[repository].tags[tag],
+                    grounds: grounds.clone(),
+                });
+            }
+        }
+    }
+    kept
+}
+
+fn repo_steps(repository: &RepoName, repo: &Repo, verdicts: &RepoVerdicts) -> Vec<Step> {
+    let goes = |digest: &Digest| matches!(verdicts.manifests.get(digest), Some(Decision::Remove(_)));
+    let mut steps = Vec::new();
+    let mut tags_on: BTreeMap<Digest, Vec<Tag>> = BTreeMap::new();
+    for (tag, decision) in &verdicts.tags {
+        let (Decision::Remove(cause), Some(Some(digest))) = (decision, repo.tags.get(tag)) else { continue };
+        if goes(digest) {
+            tags_on.entry(*digest).or_default().push(tag.clone());
+        } else {
+            let (tags, cause) = (vec![tag.clone()], cause.clone());
+            steps.push(Step {
+                action: Action::Untag,
+                repository: repository.clone(),
+                digest: *digest,
+                tags,
+                cause,
+            });
+        }
+    }
+    let condemned: BTreeMap<Digest, &Cause> = verdicts.manifests.iter().filter_map(condemned).collect();
+    for digest in pointers_first(repo, &condemned) {
+        let tags = tags_on.remove(&digest).unwrap_or_default();
+        let cause = condemned[&digest].clone();
+        steps.push(Step { action: Action::Delete, repository: repository.clone(), digest, tags, cause });
+    }
+    steps
+}
+
+fn condemned<'a>((digest, decision): (&Digest, &'a Decision)) -> Option<(Digest, &'a Cause)> {
+    match decision {
+        Decision::Remove(cause) => Some((*digest, cause)),
+        Decision::Keep(_) => None,
+    }
+}
+
+/// `condemned` in an order in which indexes come before their children, and referrers before their subjects.
+fn pointers_first(repo: &Repo, condemned: &BTreeMap<Digest, &Cause>) -> Vec<Digest> {
+    let mut pointed_at: BTreeMap<Digest, usize> = condemned.keys().map(|digest| (*digest, 0)).collect();
+    for digest in condemned.keys() {
+        for target in targets(repo, *digest) {
+            pointed_at.entry(target).and_modify(|count| *count += 1);
+        }
+    }
+    let mut order = Vec::with_capacity(condemned.len());
+    while let Some(first) = pointed_at.keys().next().copied() {
+        // Honest digests make no cycle; where `subject` was made to, it is entered anywhere.
+        let mut ready: Vec<Digest> = free_of_pointers(&pointed_at);
+        if ready.is_empty() {
+            ready.push(first);
+        }
+        while let Some(digest) = ready.pop() {
+            if pointed_at.remove(&digest).is_none() {
+                continue;
+            }
+            order.push(digest);
+            for target in targets(repo, digest) {
+                let Some(count) = pointed_at.get_mut(&target) else { continue };
+                *count -= 1;
+                if *count == 0 {
+                    ready.push(target);
+                }
+            }
+        }
+    }
+    order
+}
+
+fn free_of_pointers(pointed_at: &BTreeMap<Digest, usize>) -> Vec<Digest> {
+    pointed_at.iter().filter(|(_, count)| **count == 0).map(|(digest, _)| *digest).collect()
+}
+
+/// What `digest` points at: its distinct children and its subject.
+fn targets(repo: &Repo, digest: Digest) -> BTreeSet<Digest> {
+    let Some(manifest) = repo.manifests.get(&digest) else { return BTreeSet::new() };
+    manifest.children().iter().map(|child| child.digest).chain(manifest.subject).collect()
+}
+
+/// Sums what only condemned manifests hold, over all repositories: blobs are stored once.
+fn estimate(inventory: &Inventory, verdicts: &Verdicts) -> Estimate {
+    let mut staying = BTreeSet::new();
+    let mut going: BTreeMap<Digest, Bytes> = BTreeMap::new();
+    for (name, repo) in &inventory.repos {
+        for (digest, manifest) in &repo.manifests {
+            let verdict = verdicts.repos.get(name).and_then(|judged| judged.manifests.get(digest));
+            let own = (*digest, manifest.size);
+            let held = manifest.blobs().map(|blob| (blob.digest, blob.size)).chain([own]);
+            if matches!(verdict, Some(Decision::Remove(_))) {
+                going.extend(held);
+            } else {
+                staying.extend(held.map(|(digest, _)| digest));
+            }
+        }
+    }
+    Estimate(going.iter().filter(|(digest, _)| !staying.contains(*digest)).map(|(_, size)| *size).sum())
+}
+
+#[cfg(test)]
+mod tests;

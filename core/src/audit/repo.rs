@@ -1,0 +1,162 @@
+//! The audit of one repository: every step is held against what is there, and against every other step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Unsound;
+use crate::inventory::{Concern, Repo};
+use crate::name::{Digest, Tag};
+use crate::plan::{Action, Step};
+
+pub(super) struct RepoAudit<'a> {
+    repo: &'a Repo,
+    steps: Vec<(usize, &'a Step)>,
+    /// Who lists or is about whom, read straight from the manifests.
+    pointers: BTreeMap<Digest, BTreeSet<Digest>>,
+    tags_on: BTreeMap<Digest, BTreeSet<&'a Tag>>,
+    stale: BTreeMap<usize, String>,
+}
+
+impl<'a> RepoAudit<'a> {
+    pub(super) fn new(repo: &'a Repo, steps: impl Iterator<Item = (usize, &'a Step)>) -> Self {
+        let mut pointers: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
+        for (digest, manifest) in &repo.manifests {
+            for target in manifest.children().iter().map(|child| child.digest).chain(manifest.subject) {
+                pointers.entry(target).or_default().insert(*digest);
+            }
+        }
+        let mut tags_on: BTreeMap<Digest, BTreeSet<&Tag>> = BTreeMap::new();
+        for (tag, target) in &repo.tags {
+            if let Some(digest) = target {
+                tags_on.entry(*digest).or_default().insert(tag);
+            }
+        }
+        Self { repo, steps: steps.collect(), pointers, tags_on, stale: BTreeMap::new() }
+    }
+
+    /// The stale steps by position, with what has changed.
+    pub(super) fn run(mut self) -> Result<BTreeMap<usize, String>, Unsound> {
+        if let Some(gap) = self.repo.blind_spots().next() {
+            let why = format!("the repository can no longer be read whole: {gap}");
+            return Ok(self.steps.iter().map(|(position, _)| (*position, why.clone())).collect());
+        }
+        // Taking one step out may take others with it, until nothing changes.
+        loop {
+            let deleted = self.deleted();
+            let found: Vec<(usize, String)> = self
+                .steps
+                .iter()
+                .filter(|(position, _)| !self.stale.contains_key(position))
+                .filter_map(|(position, step)| Some((*position, self.objection(*position, step, &deleted)?)))
+                .collect();
+            if found.is_empty() {
+                break;
+            }
+            self.stale.extend(found);
+        }
+        self.check_order()?;
+        Ok(self.stale)
+    }
+
+    /// What the remaining steps delete, and at which position.
+    fn deleted(&self) -> BTreeMap<Digest, usize> {
+        let remaining = self.steps.iter().filter(|(position, _)| !self.stale.contains_key(position));
+        let deletes = remaining.filter(|(_, step)| step.action == Action::Delete);
+        deletes.map(|(position, step)| (step.digest, *position)).collect()
+    }
+
+    fn objection(&self, position: usize, step: &Step, deleted: &BTreeMap<Digest, usize>) -> Option<String> {
+        match step.action {
+            Action::Delete => self.object_to_delete(step, deleted),
+            Action::Untag => self.object_to_moved_tags(step),
+            Action::Tag => self.object_to_tag(position, step),
+            Action::Restore => None,
+        }
+    }
+
+    fn object_to_delete(&self, step: &Step, deleted: &BTreeMap<Digest, usize>) -> Option<String> {
+        let Some(manifest) = self.repo.manifests.get(&step.digest) else {
+            return Some("there is no such manifest".to_owned());
+        };
+        if let Some(why) = self.object_to_moved_tags(step).or_else(|| self.object_to_gap(step)) {
+            return Some(why);
+        }
+        let mut on_it = self.tags_on.get(&step.digest).into_iter().flatten();
+        if let Some(other) = on_it.find(|tag| !step.tags.contains(tag)) {
+            return Some(format!("tag {other} points at it too"));
+        }
+        let stays =
+            |digest: &Digest| self.repo.manifests.contains_key(digest) && !deleted.contains_key(digest);
+        let mut pointers = self.pointers.get(&step.digest).into_iter().flatten();
+        if let Some(pointer) = pointers.find(|pointer| stays(pointer)) {
+            return Some(format!("{pointer}, which stays, points at it"));
+        }
+        let by_name = step.tags.iter().filter_map(Tag::subject);
+        let mut subjects = manifest.subject.into_iter().chain(by_name);
+        subjects.find(stays).map(|subject| format!("it is about {subject}, which stays"))
+    }
+
+    fn object_to_moved_tags(&self, step: &Step) -> Option<String> {
+        let moved = |tag: &&Tag| self.repo.tags.get(*tag) != Some(&Some(step.digest));
+        let tag = step.tags.iter().find(moved)?;
+        Some(match self.repo.tags.get(tag) {
+            Some(Some(now)) => format!("tag {tag} now points at {now}"),
+            Some(None) => format!("what tag {tag} points at is not known"),
+            None => format!("tag {tag} is gone"),
+        })
+    }
+
+    fn object_to_gap(&self, step: &Step) -> Option<String> {
+        let concerns = Concern::Manifest(step.digest);
+        let gap = self.repo.gaps.iter().find(|gap| gap.concerns == concerns)?;
+        Some(format!("it can no longer be read whole: {}", gap.why))
+    }
+
+    /// A tag is only set where there is none, and only on a manifest that is there by then.
+    fn object_to_tag(&self, position: usize, step: &Step) -> Option<String> {
+        let tag = step.tags.first()?;
+        match self.repo.tags.get(tag) {
+            Some(Some(now)) if *now != step.digest => return Some(format!("tag {tag} now points at {now}")),
+            Some(None) => return Some(format!("what tag {tag} points at is not known")),
+            _ => {}
+        }
+        let restored = self.steps.iter().any(|(earlier, other)| {
+            *earlier < position && other.action == Action::Restore && other.digest == step.digest
+        });
+        let there = restored || self.repo.manifests.contains_key(&step.digest);
+        (!there).then(|| format!("{} is not there to be tagged", step.digest))
+    }
+
+    /// Whoever points goes before what it points at. Referrers that are about each other have no order.
+    fn check_order(&self) -> Result<(), Unsound> {
+        let deleted = self.deleted();
+        for (position, step) in &self.steps {
+            if step.action != Action::Delete || self.stale.contains_key(position) {
+                continue;
+            }
+            let pointers = self.pointers.get(&step.digest).into_iter().flatten();
+            for pointer in
+                pointers.filter(|pointer| **pointer != step.digest && !self.in_cycle(step.digest, **pointer))
+            {
+                if deleted.get(pointer).is_some_and(|at| at > position) {
+                    return Err(Unsound::Order { step: step.to_string(), pointer: *pointer });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `from` leads to `to` by way of what it points at.
+    fn in_cycle(&self, from: Digest, to: Digest) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut queue = vec![from];
+        while let Some(digest) = queue.pop() {
+            if digest == to {
+                return true;
+            }
+            if let Some(manifest) = self.repo.manifests.get(&digest).filter(|_| seen.insert(digest)) {
+                queue.extend(manifest.children().iter().map(|child| child.digest).chain(manifest.subject));
+            }
+        }
+        false
+    }
+}
