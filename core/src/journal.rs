@@ -282,19 +282,20 @@ fn invert_step(step: &Step, run: &str) -> Vec<Step> {
     }
 }
 
-/// A deletion takes its tags along, so the untagging before it is part of it; not every registry can untag.
+/// A deletion takes its tags along, so the untagging right before it is part of it; not every registry can untag.
 fn merge_untags(steps: Vec<Step>) -> Vec<Step> {
     let mut merged: Vec<Step> = Vec::with_capacity(steps.len());
     for mut step in steps {
-        if step.action == Action::Delete {
-            let (untags, rest) = merged.into_iter().partition(|earlier| {
-                (earlier.action, &earlier.repository, earlier.digest)
-                    == (Action::Untag, &step.repository, step.digest)
-            });
-            let untags: Vec<Step> = untags;
-            merged = rest;
-            step.tags = untags.into_iter().flat_map(|untag| untag.tags).collect();
+        let belongs = |earlier: &mut Step| {
+            step.action == Action::Delete
+                && earlier.action == Action::Untag
+                && (&earlier.repository, earlier.digest) == (&step.repository, step.digest)
+        };
+        let mut tags = Vec::new();
+        while let Some(untag) = merged.pop_if(|earlier| belongs(earlier)) {
+            tags.extend(untag.tags);
         }
+        step.tags.extend(tags);
         merged.push(step);
     }
     merged
