@@ -1,0 +1,436 @@
+//! The configuration file: the script's `config.json`, key for key, and what extends it. Read once, resolved once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clean_registry_core::audit::Promises;
+use clean_registry_core::policy::Policy;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Why there is no configuration to work with.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not of the form.
+    #[error("configuration {path}: {message}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and where.
+        message: String,
+        /// The nearest known key, if a key is unknown.
+        nearest: Option<String>,
+    },
+    /// `${NAME}` of a variable that is not set.
+    #[error("configuration {path}: {key} takes ${{{variable}}}, which is not set")]
+    Unset {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// The variable.
+        variable: String,
+    },
+    /// The file named by `password_file` cannot be read.
+    #[error("registry.password_file {path}: {source}")]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A value that cannot be meant.
+    #[error("configuration {path}: {key} {why}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl ConfigError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Some(
+                "name another file with --config, or see `clean-registry config --help`; \
+                 `clean-registry demo` needs none"
+                    .to_owned(),
+            ),
+            Self::Malformed { nearest: Some(nearest), .. } => Some(format!("did you mean {nearest:?}?")),
+            _ => None,
+        }
+    }
+}
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The registry to clean.
+    pub registry: Registry,
+    /// What to keep.
+    pub cleanup: Cleanup,
+    /// Where things are.
+    #[serde(default)]
+    pub paths: Paths,
+    /// How garbage is collected after a deletion.
+    #[serde(default)]
+    pub garbage_collection: GarbageCollection,
+    /// Where the log goes.
+    #[serde(default)]
+    pub log: Log,
+    /// The directory of the journal, the vault and the cache; `/var/lib/clean-registry` for root, else below
+    /// `$XDG_STATE_HOME`.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// How to reach the registry.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Registry {
+    /// `http://` or `https://`, host and port. Plain HTTP only when it says so. `${NAME}` is taken from the environment.
+    pub url: String,
+    /// User name; absent or empty: no authentication, or Docker's own credentials. `${NAME}` is taken from the environment.
+    #[serde(default)]
+    pub user: String,
+    /// Password. `${NAME}` is taken from the environment.
+    #[serde(default)]
+    pub password: Secret,
+    /// A file that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// The Docker container that the registry runs in.
+    #[serde(default)]
+    pub container: String,
+    /// A PEM file with the certificates of the authorities to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// A PEM file with the client's certificate.
+    pub client_cert: Option<PathBuf>,
+    /// A PEM file with the client's key.
+    pub client_key: Option<PathBuf>,
+    /// How many requests may be under way at once.
+    #[serde(default = "sixteen")]
+    pub concurrency: usize,
+    /// At most this many requests a second.
+    pub requests_per_second: Option<f64>,
+    /// Seconds that one request may take.
+    #[serde(default = "sixty")]
+    pub timeout_seconds: u64,
+    /// The Docker engine's address, as in `DOCKER_HOST`.
+    pub docker_host: Option<String>,
+}
+
+const fn sixteen() -> usize {
+    16
+}
+
+const fn sixty() -> u64 {
+    60
+}
+
+/// What to keep.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cleanup {
+    /// An image created longer ago than this many days goes.
+    pub days_to_keep: u32,
+    /// Tags that never go: exact names.
+    #[serde(default)]
+    pub protected_tags: Vec<String>,
+    /// Tags that contain one of these never go: compared without case.
+    #[serde(default)]
+    pub protected_patterns: Vec<String>,
+}
+
+/// Where things are.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Paths {
+    /// The registry's configuration, inside the container. By default as its command names it.
+    #[serde(default)]
+    pub config: String,
+    /// The registry's storage, inside the container.
+    #[serde(default)]
+    pub storage: String,
+    /// The registry's storage as this host sees it, to be measured.
+    pub host_storage: Option<PathBuf>,
+}
+
+/// How garbage is collected after a deletion.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GarbageCollection {
+    /// Where the registry's own collector runs; by default `exec` when a container is named.
+    pub mode: Option<CollectorMode>,
+    /// Whether the container is restarted after a collection in it.
+    #[serde(default)]
+    pub restart: Restart,
+}
+
+/// Where the registry's own collector runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CollectorMode {
+    /// In the running container. An image pushed during it can lose layers.
+    Exec,
+    /// In a one-off container while the registry's is stopped: safe against pushes.
+    Offline,
+    /// Not at all: nothing is freed.
+    None,
+}
+
+/// Whether the container is restarted after a collection in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Restart {
+    /// When its blob descriptor cache is on: else the next push would be broken.
+    #[default]
+    Auto,
+    /// Never: somebody else sees to the cache.
+    Never,
+}
+
+/// Where the log goes, beside standard output.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// The file; by default `/var/logs/clean-registry.log`.
+    pub file: Option<PathBuf>,
+}
+
+/// A text that is never shown.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_empty() { "(none)" } else { "(hidden)" })
+    }
+}
+
+impl Config {
+    /// Reads a configuration, JSON or YAML, and resolves what it takes from `environment` and files.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not of the form, or names a variable or file that is not there.
+    pub fn load(path: &Path, environment: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let mut config = Self::parse(path, &text)?;
+        config.resolve(path, environment)?;
+        Ok(config)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        let parsed = if is_json {
+            serde_json::from_str(text).map_err(|error| error.to_string())
+        } else {
+            serde_saphyr::from_str(text).map_err(|error| error.to_string())
+        };
+        parsed.map_err(|message: String| ConfigError::Malformed {
+            path: path.to_owned(),
+            nearest: nearest_key(&message),
+            message,
+        })
+    }
+
+    fn resolve(&mut self, path: &Path, environment: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+        let registry = &mut self.registry;
+        for (key, value) in [
+            ("registry.url", &mut registry.url),
+            ("registry.user", &mut registry.user),
+            ("registry.password", &mut registry.password.0),
+        ] {
+            *value = interpolate(value, environment).map_err(|variable| ConfigError::Unset {
+                path: path.to_owned(),
+                key,
+                variable,
+            })?;
+        }
+        if let Some(file) = &registry.password_file {
+            let password = std::fs::read_to_string(file)
+                .map_err(|source| ConfigError::PasswordFile { path: file.clone(), source })?;
+            registry.password = Secret(password.trim_end_matches(['\r', '\n']).to_owned());
+        }
+        let wrong = |key, why| Err(ConfigError::Value { path: path.to_owned(), key, why });
+        if registry.url.is_empty() {
+            return wrong("registry.url", "is empty");
+        }
+        if registry.concurrency == 0 {
+            return wrong("registry.concurrency", "must be at least 1");
+        }
+        if registry.requests_per_second.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
+            return wrong("registry.requests_per_second", "must be more than 0");
+        }
+        Ok(())
+    }
+
+    /// The policy that `cleanup` states.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy {
+            days_to_keep: self.cleanup.days_to_keep,
+            protected_tags: self.cleanup.protected_tags.iter().cloned().collect(),
+            protected_patterns: self.cleanup.protected_patterns.clone(),
+        }
+    }
+
+    /// What the audit holds a plan against: the owner's own words.
+    #[must_use]
+    pub fn promises(&self) -> Promises {
+        Promises {
+            protected_tags: self.cleanup.protected_tags.iter().cloned().collect(),
+            protected_patterns: self.cleanup.protected_patterns.clone(),
+        }
+    }
+
+    /// Where the registry's own collector runs: as told, else in the container if one is named.
+    #[must_use]
+    pub fn collector_mode(&self) -> CollectorMode {
+        let by_container =
+            if self.registry.container.is_empty() { CollectorMode::None } else { CollectorMode::Exec };
+        self.garbage_collection.mode.unwrap_or(by_container)
+    }
+
+    /// The longest that one request may take.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        Duration::from_secs(self.registry.timeout_seconds)
+    }
+}
+
+/// Replaces each `${NAME}`. The error is the name of a variable that is not set.
+fn interpolate(text: &str, environment: &BTreeMap<String, String>) -> Result<String, String> {
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let Some((name, tail)) = after.split_once('}') else { break };
+        result.push_str(before);
+        result.push_str(environment.get(name).ok_or(name)?);
+        rest = tail;
+    }
+    result.push_str(rest);
+    Ok(result)
+}
+
+/// The known key that is nearest to the unknown one a parser's message names.
+///
+/// Both parsers say ``unknown field `x`, expected one of `a`, `b` ``.
+fn nearest_key(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("unknown field `")?;
+    let (unknown, rest) = rest.split_once('`')?;
+    let known = rest.split('`').skip(1).step_by(2).filter(|key| *key != unknown);
+    let nearest =
+        known.max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)))?;
+    (strsim::jaro_winkler(unknown, nearest) > 0.7).then(|| nearest.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCRIPT: &str = r#"{
+      "registry": { "url": "http://127.0.0.1:5001", "user": "someuser", "password": "somepass", "container": "registry" },
+      "cleanup":  { "days_to_keep": 30, "protected_tags": ["latest", "prod-stable", "dev-stable"],
+                    "protected_patterns": ["develop", "master", "main", "release"] },
+      "paths":    { "config": "/etc/distribution/config.yml", "storage": "/var/lib/registry", "host_storage": "/some/path" } }"#;
+
+    fn load(name: &str, text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Config::load(&path, &environment)
+    }
+
+    #[test]
+    fn the_scripts_own_file_is_read_key_for_key() {
+        let config = load("config.json", SCRIPT, &[]).unwrap();
+        assert_eq!(config.registry.url, "http://127.0.0.1:5001");
+        assert_eq!(
+            (config.registry.user.as_str(), config.registry.password.0.as_str()),
+            ("someuser", "somepass")
+        );
+        assert_eq!(config.cleanup.days_to_keep, 30);
+        assert_eq!(config.policy().protected_tags.len(), 3);
+        assert_eq!(config.paths.host_storage.as_deref(), Some(Path::new("/some/path")));
+        assert_eq!(config.collector_mode(), CollectorMode::Exec);
+        assert!(!format!("{config:?}").contains("somepass"));
+    }
+
+    #[test]
+    fn user_password_and_paths_may_be_absent() {
+        let text = r#"{"registry":{"url":"http://localhost:5000"},"cleanup":{"days_to_keep":7}}"#;
+        let config = load("config.json", text, &[]).unwrap();
+        assert!(config.registry.user.is_empty() && config.registry.password.0.is_empty());
+        assert_eq!(config.collector_mode(), CollectorMode::None);
+    }
+
+    #[test]
+    fn yaml_says_the_same() {
+        let text = "registry: {url: 'http://localhost:5000'}\ncleanup:\n  days_to_keep: 30\n  protected_tags: [latest]\n\
+                    garbage_collection: {mode: offline, restart: never}\n";
+        let config = load("config.yml", text, &[]).unwrap();
+        assert_eq!(config.collector_mode(), CollectorMode::Offline);
+        assert_eq!(config.garbage_collection.restart, Restart::Never);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
+        let json = SCRIPT.replace("protected_patterns", "protected_pattern");
+        let yaml = "registry: {url: 'http://localhost'}\ncleanup:\n  day_to_keep: 30\n";
+        for (name, text, key, line, nearest) in [
+            ("config.json", json.as_str(), "protected_pattern", "line 4", "protected_patterns"),
+            ("config.yml", yaml, "day_to_keep", "3", "days_to_keep"),
+        ] {
+            let error = load(name, text, &[]).unwrap_err();
+            let message = error.to_string();
+            assert!(message.contains(key) && message.contains(line), "{message}");
+            assert_eq!(error.hint().unwrap(), format!("did you mean {nearest:?}?"));
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_be_meant_are_refused() {
+        for (from, to) in [
+            ("30", "-1"),
+            ("30", "\"30\""),
+            ("\"http://127.0.0.1:5001\"", "\"\""),
+            ("\"url\"", "\"concurrency\": 0, \"url\""),
+            ("\"days_to_keep\": 30,", ""),
+        ] {
+            assert!(load("config.json", &SCRIPT.replacen(from, to, 1), &[]).is_err(), "{from} -> {to}");
+        }
+    }
+
+    #[test]
+    fn secrets_come_from_the_environment_or_a_file() {
+        let text = SCRIPT.replace("somepass", "${REGISTRY_PASSWORD}");
+        let config = load("config.json", &text, &[("REGISTRY_PASSWORD", "from-environment")]).unwrap();
+        assert_eq!(config.registry.password.0, "from-environment");
+        let error = load("config.json", &text, &[]).unwrap_err().to_string();
+        assert!(error.contains("registry.password") && error.contains("REGISTRY_PASSWORD"), "{error}");
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "from-file\n").unwrap();
+        let text =
+            SCRIPT.replace(r#""password": "somepass""#, &format!(r#""password_file": {:?}"#, file.path()));
+        assert_eq!(load("config.json", &text, &[]).unwrap().registry.password.0, "from-file");
+    }
+}

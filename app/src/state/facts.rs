@@ -1,0 +1,201 @@
+//! What is known of manifests by digest. Content never changes, so what was read once need not be read again.
+//!
+//! A cache: safe to delete, and dropped whole unless it is exactly as it was written, since a wrong date would be a reason
+//! to delete. After a survey of a whole registry it holds what that survey used and nothing else, so it is never larger than
+//! what the registry holds.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io::{BufRead as _, BufReader, BufWriter, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use clean_registry_core::manifest::Manifest;
+use clean_registry_core::name::{Digest, RepoName, Tag};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{At as _, StateError};
+
+const FORMAT: u32 = 1;
+
+/// The cache. Shared by everything that surveys.
+#[derive(Debug, Default)]
+pub struct Facts {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    manifests: HashMap<Digest, Arc<Manifest>>,
+    /// The tags of the last survey: asked for by HEAD first, since what they point at is probably known.
+    tags: HashMap<RepoName, BTreeSet<Tag>>,
+    used: HashSet<Digest>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Line<'a> {
+    Format(u32),
+    Tags(RepoName, BTreeSet<Tag>),
+    Manifest(Digest, std::borrow::Cow<'a, Manifest>),
+    Sha256(Digest),
+}
+
+impl Facts {
+    /// Reads the cache. One that is absent, damaged or of another version is empty.
+    #[must_use]
+    pub fn load(path: &Path) -> Self {
+        let inner = read(path).unwrap_or_default();
+        Self { inner: Mutex::new(inner) }
+    }
+
+    /// The manifest with this digest, if it was ever read.
+    #[must_use]
+    pub fn manifest(&self, digest: Digest) -> Option<Arc<Manifest>> {
+        let mut inner = self.lock();
+        let known = inner.manifests.get(&digest).cloned()?;
+        inner.used.insert(digest);
+        Some(known)
+    }
+
+    /// Notes a manifest that was read.
+    pub fn learn(&self, digest: Digest, manifest: Arc<Manifest>) {
+        let mut inner = self.lock();
+        inner.used.insert(digest);
+        inner.manifests.insert(digest, manifest);
+    }
+
+    /// Whether the last survey saw this tag.
+    #[must_use]
+    pub fn knows_tag(&self, repository: &RepoName, tag: &Tag) -> bool {
+        self.lock().tags.get(repository).is_some_and(|tags| tags.contains(tag))
+    }
+
+    /// Writes what a survey of the whole registry used, with the tags it saw.
+    ///
+    /// # Errors
+    /// When it cannot be written; nothing but time is lost.
+    pub fn save(&self, path: &Path, tags: &BTreeMap<&RepoName, BTreeSet<Tag>>) -> Result<(), StateError> {
+        let directory = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(directory).at(directory)?;
+        let temporary = tempfile::NamedTempFile::new_in(directory).at(directory)?;
+        self.write(temporary.as_file(), tags).at(path)?;
+        temporary.persist(path).map_err(|error| error.error).at(path)?;
+        Ok(())
+    }
+
+    fn write(&self, file: &std::fs::File, tags: &BTreeMap<&RepoName, BTreeSet<Tag>>) -> std::io::Result<()> {
+        let mut out = Hashing { out: BufWriter::new(file), hash: Sha256::new() };
+        out.line(&Line::Format(FORMAT))?;
+        for (repository, tags) in tags {
+            out.line(&Line::Tags((*repository).clone(), tags.clone()))?;
+        }
+        let inner = self.lock();
+        for digest in &inner.used {
+            if let Some(manifest) = inner.manifests.get(digest) {
+                out.line(&Line::Manifest(*digest, std::borrow::Cow::Borrowed(manifest)))?;
+            }
+        }
+        let digest = Digest::from_bytes(out.hash.clone().finalize().into());
+        out.line(&Line::Sha256(digest))?;
+        out.out.flush()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Hashing<W> {
+    out: W,
+    hash: Sha256,
+}
+
+impl<W: Write> Hashing<W> {
+    fn line(&mut self, line: &Line<'_>) -> std::io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        self.hash.update(&text);
+        self.out.write_all(&text)
+    }
+}
+
+/// `None` unless the file ends with the digest of all that stands before it.
+fn read(path: &Path) -> Option<Inner> {
+    let mut reader = BufReader::new(std::fs::File::open(path).ok()?);
+    let (mut inner, mut hash, mut text) = (Inner::default(), Sha256::new(), Vec::new());
+    let mut first = true;
+    while reader.read_until(b'\n', &mut text).ok()? > 0 {
+        match serde_json::from_slice(&text).ok()? {
+            Line::Format(format) if first && format == FORMAT => {}
+            _ if first => return None,
+            Line::Tags(repository, tags) => drop(inner.tags.insert(repository, tags)),
+            Line::Manifest(digest, manifest) => {
+                inner.manifests.insert(digest, Arc::new(manifest.into_owned()));
+            }
+            Line::Sha256(stated) => {
+                let computed: [u8; 32] = hash.finalize().into();
+                return (Digest::from_bytes(computed) == stated).then_some(inner);
+            }
+            Line::Format(_) => return None,
+        }
+        first = false;
+        hash.update(&text);
+        text.clear();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(created: &str) -> Arc<Manifest> {
+        let bytes =
+            format!(r#"{{"layers":[],"annotations":{{"org.opencontainers.image.created":"{created}"}}}}"#);
+        Arc::new(Manifest::parse(bytes.as_bytes(), None).unwrap())
+    }
+
+    #[test]
+    fn facts_survive_and_only_those_that_were_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("facts.jsonl");
+        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+        let (repository, tag): (RepoName, Tag) = ("app".parse().unwrap(), "v1".parse().unwrap());
+        let tags = BTreeMap::from([(&repository, BTreeSet::from([tag.clone()]))]);
+
+        let facts = Facts::load(&path);
+        facts.learn(one, manifest("2024-01-01T00:00:00Z"));
+        facts.learn(two, manifest("2025-01-01T00:00:00Z"));
+        facts.save(&path, &tags).unwrap();
+
+        let facts = Facts::load(&path);
+        assert_eq!(facts.manifest(one), Some(manifest("2024-01-01T00:00:00Z")));
+        assert!(facts.knows_tag(&repository, &tag) && !facts.knows_tag(&repository, &"v2".parse().unwrap()));
+        facts.save(&path, &tags).unwrap();
+
+        let facts = Facts::load(&path);
+        assert!(facts.manifest(one).is_some() && facts.manifest(two).is_none());
+    }
+
+    #[test]
+    fn a_cache_with_any_byte_altered_is_no_cache() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("facts.jsonl");
+        let digest = Digest::of(b"1");
+        let facts = Facts::default();
+        facts.learn(digest, manifest("2024-01-01T00:00:00Z"));
+        facts.save(&path, &BTreeMap::new()).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for position in 0..whole.len() {
+            let mut altered = whole.clone();
+            altered[position] ^= 1;
+            std::fs::write(&path, altered).unwrap();
+            assert_eq!(Facts::load(&path).manifest(digest), None, "byte {position}");
+        }
+        for length in 0..whole.len() - 1 {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(Facts::load(&path).manifest(digest), None, "cut to {length}");
+        }
+    }
+}

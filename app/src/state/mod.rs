@@ -1,0 +1,164 @@
+//! What outlives a run: the lock, the journals, the vault of deleted manifests, the cache of facts by digest.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+mod facts;
+mod runs;
+mod vault;
+
+pub use facts::Facts;
+pub use runs::{Run, RunLog};
+pub use vault::Vault;
+
+/// What can go wrong with the state directory.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// Another run has the registry.
+    #[error("another run is at work on {registry} (lock {path})")]
+    Locked {
+        /// The registry's name.
+        registry: String,
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The system refuses.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A journal that is not as it was written.
+    #[error("journal {path}: {source}")]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: clean_registry_core::journal::JournalError,
+    },
+    /// No run of that name.
+    #[error("there is no run {0:?}")]
+    NoSuchRun(String),
+    /// The vault has no such manifest, or not as it was.
+    #[error("the vault does not have {0} as it was")]
+    NotInVault(clean_registry_core::name::Digest),
+}
+
+pub(crate) trait At<T> {
+    /// Names the file or directory that an error is about.
+    fn at(self, path: &Path) -> Result<T, StateError>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, path: &Path) -> Result<T, StateError> {
+        self.map_err(|source| StateError::Io { path: path.to_owned(), source })
+    }
+}
+
+/// The state of one registry: a directory of its own.
+#[derive(Debug, Clone)]
+pub struct State {
+    registry: String,
+    root: PathBuf,
+}
+
+/// Held while a run is at work; the system lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+#[must_use = "the lock is held as long as this lives"]
+pub struct Lock {
+    _file: File,
+}
+
+impl State {
+    /// The state of `registry` below `directory`. Nothing is created yet.
+    #[must_use]
+    pub fn new(directory: &Path, registry: &str) -> Self {
+        let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' };
+        Self {
+            registry: registry.to_owned(),
+            root: directory.join(registry.chars().map(safe).collect::<String>()),
+        }
+    }
+
+    /// `/var/lib/clean-registry` for root, else `$XDG_STATE_HOME/clean-registry`, else below the home directory.
+    #[must_use]
+    pub fn default_directory(
+        environment: &std::collections::BTreeMap<String, String>,
+        is_root: IsRoot,
+    ) -> PathBuf {
+        let variable = |name| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        match (is_root, variable("XDG_STATE_HOME"), variable("HOME")) {
+            (IsRoot::Yes, ..) => PathBuf::from("/var/lib/clean-registry"),
+            (_, Some(state_home), _) => state_home.join("clean-registry"),
+            (_, _, Some(home)) => home.join(".local/state/clean-registry"),
+            _ => PathBuf::from(".clean-registry"),
+        }
+    }
+
+    /// Takes the lock: one run at a time per registry.
+    ///
+    /// # Errors
+    /// [`StateError::Locked`] when another run has it.
+    pub fn lock(&self) -> Result<Lock, StateError> {
+        std::fs::create_dir_all(&self.root).at(&self.root)?;
+        let path = self.root.join("lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path).at(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                Err(StateError::Locked { registry: self.registry.clone(), path })
+            }
+            Err(TryLockError::Error(source)) => Err(StateError::Io { path, source }),
+        }
+    }
+
+    /// The manifests that runs have deleted.
+    #[must_use]
+    pub fn vault(&self) -> Vault {
+        Vault::new(self.root.join("vault"))
+    }
+
+    /// The file of facts by digest.
+    #[must_use]
+    pub fn facts_path(&self) -> PathBuf {
+        self.root.join("facts.jsonl")
+    }
+
+    fn runs_dir(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+}
+
+/// Whether this process is root's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IsRoot {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
+}
+
+/// Writes a file so that it is there whole or not at all, and survives a power cut.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+    use io::Write as _;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory).at(directory)?;
+    let mut temporary = tempfile::NamedTempFile::new_in(directory).at(directory)?;
+    temporary.write_all(bytes).at(path)?;
+    temporary.as_file().sync_all().at(path)?;
+    temporary.persist(path).map_err(|error| error.error).at(path)?;
+    sync_directory(directory)
+}
+
+/// Makes a new name in a directory survive a power cut.
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), StateError> {
+    File::open(directory).and_then(|directory| directory.sync_all()).at(directory)
+}

@@ -1,0 +1,145 @@
+//! The journals of runs: one directory a run, with the plan and the journal.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use clean_registry_core::journal::{Chain, Ending, FORMAT, Journal, Record};
+use clean_registry_core::plan::Plan;
+use jiff::Timestamp;
+
+use super::{At as _, State, StateError, sync_directory, write_whole};
+
+/// A run that was, or was interrupted.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Its name: the moment it began.
+    pub name: String,
+    /// What it did.
+    pub journal: Journal,
+}
+
+impl State {
+    /// The runs on this registry, oldest first.
+    ///
+    /// # Errors
+    /// When a journal cannot be read or is not as it was written.
+    pub fn runs(&self) -> Result<Vec<Run>, StateError> {
+        let directory = self.runs_dir();
+        let entries = match std::fs::read_dir(&directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.at(&directory)?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.push(entry.at(&directory)?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        let runs = names.iter().map(|name| self.run(name));
+        runs.filter_map(Result::transpose).collect()
+    }
+
+    /// One run by its name; `None` if it ended before it wrote its first line, and so did nothing.
+    fn run(&self, name: &str) -> Result<Option<Run>, StateError> {
+        let path = self.runs_dir().join(name).join("journal.jsonl");
+        let text = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.at(&path)?,
+        };
+        if !text.contains('\n') {
+            return Ok(None);
+        }
+        let journal = Journal::read(&text).map_err(|source| StateError::Journal { path, source })?;
+        Ok(Some(Run { name: name.to_owned(), journal }))
+    }
+
+    /// The plan of a run.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn plan_of(&self, run: &str) -> Result<Plan, StateError> {
+        let path = self.runs_dir().join(run).join("plan.json");
+        let bytes = std::fs::read(&path).at(&path)?;
+        serde_json::from_slice(&bytes).map_err(std::io::Error::other).at(&path)
+    }
+
+    /// Begins a run: keeps its plan, and writes the first line of its journal.
+    ///
+    /// # Errors
+    /// When either cannot be written: then nothing may be done.
+    pub fn begin(&self, plan: &Plan, now: Timestamp) -> Result<RunLog, StateError> {
+        let stem = now.strftime("%Y%m%dT%H%M%SZ").to_string();
+        let name = (1..)
+            .map(|n| if n == 1 { stem.clone() } else { format!("{stem}-{n}") })
+            .find(|name| !self.runs_dir().join(name).exists())
+            .expect("there is always a next number");
+        let directory = self.runs_dir().join(&name);
+        let text = serde_json::to_vec_pretty(plan).map_err(std::io::Error::other).at(&directory)?;
+        write_whole(&directory.join("plan.json"), &text)?;
+        let began = Record::Began {
+            format: FORMAT,
+            run: name.clone(),
+            registry: plan.registry.clone(),
+            origin: plan.origin.clone(),
+            policy: plan.policy.hash,
+            steps: plan.steps.len(),
+        };
+        let log = RunLog::open(&directory, name, Chain::default(), 0)?;
+        log.record(&began)?;
+        sync_directory(&directory)?;
+        sync_directory(&self.runs_dir())?;
+        Ok(log)
+    }
+
+    /// Opens the journal of an interrupted run to add to it; a torn last line is cut off.
+    ///
+    /// # Errors
+    /// When it cannot be opened for writing.
+    pub fn reopen(&self, run: &Run) -> Result<RunLog, StateError> {
+        let directory = self.runs_dir().join(&run.name);
+        RunLog::open(&directory, run.name.clone(), run.journal.chain.clone(), run.journal.whole)
+    }
+}
+
+/// A journal being written. Every line is on the disk before the call returns.
+#[derive(Debug)]
+pub struct RunLog {
+    name: String,
+    path: PathBuf,
+    inner: Mutex<(File, Chain)>,
+}
+
+impl RunLog {
+    fn open(directory: &Path, name: String, chain: Chain, whole: usize) -> Result<Self, StateError> {
+        let path = directory.join("journal.jsonl");
+        let file = File::options().create(true).append(true).open(&path).at(&path)?;
+        file.set_len(whole as u64).at(&path)?;
+        Ok(Self { name, path, inner: Mutex::new((file, chain)) })
+    }
+
+    /// The run's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Adds a record, durably.
+    ///
+    /// # Errors
+    /// When it cannot be written: then the run must stop.
+    pub fn record(&self, record: &Record) -> Result<(), StateError> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (file, chain) = &mut *inner;
+        let line = chain.line(Timestamp::now(), record);
+        file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).at(&self.path)
+    }
+
+    /// Ends the run.
+    ///
+    /// # Errors
+    /// As [`RunLog::record`].
+    pub fn end(&self, how: Ending) -> Result<(), StateError> {
+        self.record(&Record::Ended { how })
+    }
+}
