@@ -331,14 +331,15 @@ fn interpolate(text: &str, environment: &BTreeMap<String, String>) -> Result<Str
 
 /// The known key that is nearest to the unknown one a parser's message names.
 ///
-/// Both parsers say ``unknown field `x`, expected one of `a`, `b` ``.
+/// Both parsers say ``unknown field `x`, expected one of a, b``, one of them with quotes around each.
 fn nearest_key(message: &str) -> Option<String> {
-    let (_, rest) = message.split_once("unknown field `")?;
-    let (unknown, rest) = rest.split_once('`')?;
-    let known = rest.split('`').skip(1).step_by(2).filter(|key| *key != unknown);
-    let nearest =
-        known.max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)))?;
-    (strsim::jaro_winkler(unknown, nearest) > 0.7).then(|| nearest.to_owned())
+    let (_, rest) = message.lines().next()?.split_once("unknown field `")?;
+    let (unknown, rest) = rest.split_once("`, expected ")?;
+    let known = rest.trim_start_matches("one of ").split(" at line ").next()?;
+    let similarity = |key: &&str| strsim::jaro_winkler(unknown, key);
+    let keys = known.split([',', ' ']).map(|key| key.trim_matches('`')).filter(|key| !key.is_empty());
+    let nearest = keys.max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
+    (similarity(&nearest) > 0.7).then(|| nearest.to_owned())
 }
 
 #[cfg(test)]
