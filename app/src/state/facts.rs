@@ -5,6 +5,7 @@
 //! what the registry holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{BufRead as _, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,9 +20,20 @@ use super::{At as _, StateError};
 const FORMAT: u32 = 1;
 
 /// The cache. Shared by everything that surveys.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Facts {
     inner: Mutex<Inner>,
+    /// Held by digest while a thing is being read, so that two repositories do not read it twice.
+    claims: Vec<tokio::sync::Mutex<()>>,
+}
+
+/// More than there are ever requests under way, so that unrelated digests seldom share one.
+const CLAIMS: usize = 1024;
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self::new(Inner::default())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +42,8 @@ struct Inner {
     /// The tags of the last survey: asked for by HEAD first, since what they point at is probably known.
     tags: HashMap<RepoName, BTreeSet<Tag>>,
     used: HashSet<Digest>,
+    /// Manifests of this survey whose configuration has not been read; never written.
+    undated: HashMap<Digest, Arc<Manifest>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,8 +59,31 @@ impl Facts {
     /// Reads the cache. One that is absent, damaged or of another version is empty.
     #[must_use]
     pub fn load(path: &Path) -> Self {
-        let inner = read(path).unwrap_or_default();
-        Self { inner: Mutex::new(inner) }
+        Self::new(read(path).unwrap_or_default())
+    }
+
+    fn new(inner: Inner) -> Self {
+        let claims = (0..CLAIMS).map(|_| tokio::sync::Mutex::new(())).collect();
+        Self { inner: Mutex::new(inner), claims }
+    }
+
+    /// Waits until nobody else is reading what has this digest, and keeps others from it.
+    pub async fn claim(&self, digest: Digest) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        digest.hash(&mut hasher);
+        let slot = usize::try_from(hasher.finish() % CLAIMS as u64).unwrap_or_default();
+        self.claims[slot].lock().await
+    }
+
+    /// The manifest with this digest, if this survey has read it and not yet its date.
+    #[must_use]
+    pub fn undated(&self, digest: Digest) -> Option<Arc<Manifest>> {
+        self.lock().undated.get(&digest).cloned()
+    }
+
+    /// Notes a manifest whose date has not been read.
+    pub fn note_undated(&self, digest: Digest, manifest: Arc<Manifest>) {
+        self.lock().undated.insert(digest, manifest);
     }
 
     /// The manifest with this digest, if it was ever read.
@@ -62,6 +99,7 @@ impl Facts {
     pub fn learn(&self, digest: Digest, manifest: Arc<Manifest>) {
         let mut inner = self.lock();
         inner.used.insert(digest);
+        inner.undated.remove(&digest);
         inner.manifests.insert(digest, manifest);
     }
 

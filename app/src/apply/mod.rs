@@ -1,0 +1,168 @@
+//! Does exactly what a sound plan says: the second of the deeds, and the only caller of a registry's mutations.
+//!
+//! Each step looks again just before it acts and just after: a tag that moved is left alone, and 202 is not proof (FACTS
+//! section 2). Repositories are worked on side by side, the steps of one repository one after another, since the registry does not
+//! serialise deletions with each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clean_registry_core::audit::Sound;
+use clean_registry_core::inventory::Inventory;
+use clean_registry_core::journal::{Outcome, Record};
+use clean_registry_core::name::{Digest, RepoName, Tag};
+use clean_registry_core::plan::{Action, Step};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::cli::interrupt::Interrupt;
+use crate::cli::progress::Progress;
+use crate::registry::{Error, Writer};
+use crate::state::{RunLog, StateError, Vault};
+
+mod settle;
+mod step;
+
+/// Repositories under way at once.
+const REPOSITORIES: usize = 8;
+
+/// What a plan is applied with.
+#[derive(Debug)]
+pub struct Apply<'a> {
+    /// The registry.
+    pub writer: &'a Writer,
+    /// What it held when the plan was audited.
+    pub inventory: &'a Inventory,
+    /// Where manifests go before they are deleted, and come from when they are put back.
+    pub vault: &'a Vault,
+    /// The journal.
+    pub log: &'a RunLog,
+    /// Told how far it is.
+    pub progress: &'a Progress,
+    /// Asked before every step.
+    pub interrupt: &'a Interrupt,
+}
+
+/// What came of a plan.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The steps by position, each with what came of it. Those after an interruption are missing.
+    pub outcomes: BTreeMap<usize, Outcome>,
+}
+
+impl Applied {
+    /// How many steps came out as `wanted` says.
+    #[must_use]
+    pub fn count(&self, wanted: impl Fn(&Outcome) -> bool) -> usize {
+        self.outcomes.values().filter(|outcome| wanted(outcome)).count()
+    }
+}
+
+/// Why a step broke off.
+enum Stop {
+    /// The registry would not: the step has failed, the run goes on.
+    Registry(Error),
+    /// The journal or the vault cannot be written: the run must stop.
+    State(StateError),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Registry(error)
+    }
+}
+
+impl From<StateError> for Stop {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+/// One repository being worked on.
+struct Site<'a> {
+    apply: &'a Apply<'a>,
+    name: RepoName,
+    /// Its tags as they were last listed.
+    listed: BTreeSet<Tag>,
+    /// What has been deleted here, with the position of its step.
+    deleted: Vec<(usize, Digest)>,
+}
+
+impl Apply<'_> {
+    /// Takes the steps of `sound`. One that fails does not stop the others.
+    ///
+    /// # Errors
+    /// When the journal or the vault cannot be written: nothing more is done then.
+    pub async fn run(&self, sound: &Sound) -> Result<Applied, StateError> {
+        let mut by_repository: BTreeMap<&RepoName, Vec<(usize, &Step)>> = BTreeMap::new();
+        for (position, step) in sound.plan().steps.iter().enumerate() {
+            by_repository.entry(&step.repository).or_default().push((position, step));
+        }
+        self.progress.begin("apply", sound.plan().steps.len());
+        let sites = stream::iter(by_repository).map(|(name, steps)| self.site(name, steps));
+        let outcomes: Vec<BTreeMap<usize, Outcome>> = sites.buffer_unordered(REPOSITORIES).try_collect().await?;
+        self.progress.end();
+        Ok(Applied { outcomes: outcomes.into_iter().flatten().collect() })
+    }
+
+    async fn site(
+        &self,
+        name: &RepoName,
+        steps: Vec<(usize, &Step)>,
+    ) -> Result<BTreeMap<usize, Outcome>, StateError> {
+        let known = self.inventory.repos.get(name).map(|repo| repo.tags.keys().cloned().collect());
+        let listed = known.unwrap_or_default();
+        let mut site = Site { apply: self, name: name.clone(), listed, deleted: Vec::new() };
+        let mut outcomes = BTreeMap::new();
+        for (position, step) in steps {
+            if self.interrupt.is_set() {
+                break;
+            }
+            let outcome = match site.take(position, step).await {
+                Ok(outcome) => outcome,
+                Err(Stop::Registry(error)) => Outcome::Failed { why: error.to_string() },
+                Err(Stop::State(error)) => return Err(error),
+            };
+            self.record(&mut outcomes, position, step, outcome)?;
+            self.progress.step();
+        }
+        for (position, why) in site.settle().await? {
+            outcomes.insert(position, Outcome::Reverted { why: why.clone() });
+            self.log.record(&Record::Outcome { position, outcome: Outcome::Reverted { why } })?;
+        }
+        Ok(outcomes)
+    }
+
+    fn record(
+        &self,
+        outcomes: &mut BTreeMap<usize, Outcome>,
+        position: usize,
+        step: &Step,
+        outcome: Outcome,
+    ) -> Result<(), StateError> {
+        self.log.record(&Record::Outcome { position, outcome: outcome.clone() })?;
+        self.progress.suspend(|| match &outcome {
+            Outcome::Done => tracing::info!("{step}: {}", step.cause),
+            Outcome::Already => tracing::info!("{step}: had been done already"),
+            Outcome::Stale { why } => tracing::warn!("{step}: left alone, {why}"),
+            Outcome::Failed { why } => tracing::error!("{step}: {why}"),
+            Outcome::Reverted { why } => tracing::warn!("{step}: put back, {why}"),
+        });
+        outcomes.insert(position, outcome);
+        Ok(())
+    }
+}
+
+impl Site<'_> {
+    async fn take(&mut self, position: usize, step: &Step) -> Result<Outcome, Stop> {
+        match step.action {
+            Action::Delete => self.delete(position, step).await,
+            Action::Untag => self.untag(position, step).await,
+            Action::Tag => self.tag(position, step).await,
+            Action::Restore => self.restore(position, step).await,
+        }
+    }
+
+    /// The step is about to be taken.
+    fn intend(&self, position: usize, step: &Step) -> Result<(), StateError> {
+        self.apply.log.record(&Record::Intent { position, step: step.clone() })
+    }
+}

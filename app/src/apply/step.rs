@@ -1,0 +1,178 @@
+//! The four steps, each between a look before and a look after.
+
+use std::collections::BTreeSet;
+
+use clean_registry_core::journal::Outcome;
+use clean_registry_core::name::{Digest, MediaType, Tag};
+use clean_registry_core::plan::Step;
+
+use super::{Site, Stop};
+use crate::registry::{Error, RawManifest, Reference};
+
+/// How often a deletion that left a tag behind is tried again.
+const DELETE_TRIES: usize = 2;
+
+impl Site<'_> {
+    /// Deletes a manifest with all the tags on it.
+    pub(super) async fn delete(&mut self, position: usize, step: &Step) -> Result<Outcome, Stop> {
+        if let Some(why) = self.moved(step).await? {
+            return Ok(Outcome::Stale { why });
+        }
+        let Some(manifest) = self.keep_in_vault(step.digest).await? else { return Ok(Outcome::Already) };
+        self.intend(position, step)?;
+        for tries_left in (0..DELETE_TRIES).rev() {
+            let sent = self.apply.writer.delete_manifest(&self.name, &step.digest).await;
+            if self.head_digest(step.digest).await?.is_some() {
+                sent?;
+                return Ok(Outcome::Failed { why: "accepted, but the manifest is still there".to_owned() });
+            }
+            let after = self.list().await?;
+            let vanished = self.listed.iter().find(|tag| !after.contains(*tag) && !step.tags.contains(tag));
+            if let Some(tag) = vanished.cloned() {
+                self.put_back(step.digest, &manifest).await?;
+                let why = format!("tag {tag} vanished with it and may have been moved to it meanwhile");
+                return Ok(Outcome::Reverted { why });
+            }
+            let Some(dangling) = self.dangling(step, &after).await? else {
+                self.listed = after;
+                self.deleted.push((position, step.digest));
+                return Ok(Outcome::Done);
+            };
+            // The tag would be listed and lead nowhere: the image comes back, so that the registry is whole.
+            self.put_back(step.digest, &manifest).await?;
+            if tries_left == 0 {
+                return Ok(Outcome::Reverted { why: format!("the registry does not let go of tag {dangling}") });
+            }
+        }
+        Ok(Outcome::Failed { why: "not tried".to_owned() })
+    }
+
+    /// Deletes a tag alone; its manifest must stay.
+    pub(super) async fn untag(&mut self, position: usize, step: &Step) -> Result<Outcome, Stop> {
+        let [tag] = step.tags.as_slice() else { return Ok(malformed()) };
+        if let Some(why) = self.moved(step).await? {
+            return Ok(Outcome::Stale { why });
+        }
+        let Some(manifest) = self.keep_in_vault(step.digest).await? else {
+            return Ok(Outcome::Stale { why: "its manifest is gone".to_owned() });
+        };
+        self.intend(position, step)?;
+        self.apply.writer.delete_tag(&self.name, tag).await?;
+        if self.head_digest(step.digest).await?.is_none() {
+            self.put_back(step.digest, &manifest).await?;
+            return Ok(Outcome::Failed { why: "the manifest went with its tag and was put back".to_owned() });
+        }
+        self.listed.remove(tag);
+        match self.head_tag(tag).await? {
+            Some(digest) if digest == step.digest => {
+                Ok(Outcome::Failed { why: "accepted, but the tag is still there".to_owned() })
+            }
+            _ => Ok(Outcome::Done),
+        }
+    }
+
+    /// Points a tag at a manifest, if nothing has taken the tag meanwhile.
+    pub(super) async fn tag(&mut self, position: usize, step: &Step) -> Result<Outcome, Stop> {
+        let [tag] = step.tags.as_slice() else { return Ok(malformed()) };
+        match self.head_tag(tag).await? {
+            Some(digest) if digest == step.digest => return Ok(Outcome::Already),
+            Some(digest) => return Ok(Outcome::Stale { why: format!("tag {tag} now points at {digest}") }),
+            None => {}
+        }
+        let (media_type, bytes) = self.bytes(step.digest).await?;
+        self.intend(position, step)?;
+        let reference = Reference::Tag(tag.clone());
+        self.apply.writer.put_manifest(&self.name, &reference, &media_type, bytes).await?;
+        Ok(if self.head_tag(tag).await? == Some(step.digest) {
+            Outcome::Done
+        } else {
+            Outcome::Failed { why: "accepted, but the tag does not point there".to_owned() }
+        })
+    }
+
+    /// Puts a manifest back from the vault.
+    pub(super) async fn restore(&mut self, position: usize, step: &Step) -> Result<Outcome, Stop> {
+        if self.head_digest(step.digest).await?.is_some() {
+            return Ok(Outcome::Already);
+        }
+        let (media_type, bytes) = self.apply.vault.get(step.digest)?;
+        self.intend(position, step)?;
+        let reference = Reference::Digest(step.digest);
+        self.apply.writer.put_manifest(&self.name, &reference, &media_type, bytes).await?;
+        Ok(if self.head_digest(step.digest).await?.is_some() {
+            Outcome::Done
+        } else {
+            Outcome::Failed { why: "accepted, but the manifest is not there".to_owned() }
+        })
+    }
+
+    /// What has changed since the plan was drawn: a tag of the step points elsewhere, or one more points at its manifest.
+    async fn moved(&mut self, step: &Step) -> Result<Option<String>, Error> {
+        let now = self.list().await?;
+        let new: Vec<Tag> = now.difference(&self.listed).cloned().collect();
+        self.listed = now;
+        for tag in &new {
+            if !step.tags.contains(tag) && self.head_tag(tag).await? == Some(step.digest) {
+                return Ok(Some(format!("tag {tag} points at it too")));
+            }
+        }
+        for tag in &step.tags {
+            match self.head_tag(tag).await? {
+                Some(digest) if digest == step.digest => {}
+                Some(digest) => return Ok(Some(format!("tag {tag} now points at {digest}"))),
+                None => return Ok(Some(format!("tag {tag} is gone"))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// A tag of the step that is still listed and leads nowhere.
+    async fn dangling(&self, step: &Step, listed: &BTreeSet<Tag>) -> Result<Option<Tag>, Error> {
+        for tag in step.tags.iter().filter(|tag| listed.contains(*tag)) {
+            if self.head_tag(tag).await?.is_none() {
+                return Ok(Some(tag.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads a manifest and keeps it, so that it can be put back. `None` if it is gone.
+    async fn keep_in_vault(&self, digest: Digest) -> Result<Option<RawManifest>, Stop> {
+        let reference = Reference::Digest(digest);
+        let Some(manifest) = self.apply.writer.reader().manifest(&self.name, &reference).await? else {
+            return Ok(None);
+        };
+        self.apply.vault.put(digest, &manifest.media_type, &manifest.bytes)?;
+        Ok(Some(manifest))
+    }
+
+    async fn bytes(&self, digest: Digest) -> Result<(MediaType, Vec<u8>), Stop> {
+        let reference = Reference::Digest(digest);
+        if let Some(manifest) = self.apply.writer.reader().manifest(&self.name, &reference).await? {
+            return Ok((manifest.media_type, manifest.bytes.to_vec()));
+        }
+        Ok(self.apply.vault.get(digest)?)
+    }
+
+    pub(super) async fn put_back(&self, digest: Digest, manifest: &RawManifest) -> Result<(), Error> {
+        let reference = Reference::Digest(digest);
+        let bytes = manifest.bytes.to_vec();
+        self.apply.writer.put_manifest(&self.name, &reference, &manifest.media_type, bytes).await
+    }
+
+    pub(super) async fn list(&self) -> Result<BTreeSet<Tag>, Error> {
+        Ok(self.apply.writer.reader().tags(&self.name).await?.names.into_iter().collect())
+    }
+
+    pub(super) async fn head_tag(&self, tag: &Tag) -> Result<Option<Digest>, Error> {
+        self.apply.writer.reader().head(&self.name, &Reference::Tag(tag.clone())).await
+    }
+
+    pub(super) async fn head_digest(&self, digest: Digest) -> Result<Option<Digest>, Error> {
+        self.apply.writer.reader().head(&self.name, &Reference::Digest(digest)).await
+    }
+}
+
+fn malformed() -> Outcome {
+    Outcome::Failed { why: "the step does not name one tag".to_owned() }
+}

@@ -1,0 +1,85 @@
+//! Exit codes, and how every error becomes one, once, with a hint.
+
+use std::fmt::Display;
+
+/// The exit codes: part of the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or nothing to do.
+    Done = 0,
+    /// A bug.
+    Bug = 1,
+    /// Usage or configuration.
+    Usage = 2,
+    /// The registry, its storage or its engine is unreachable.
+    Unreachable = 3,
+    /// Done in part.
+    InPart = 4,
+    /// Locked by another run.
+    Locked = 5,
+    /// Refused as unsafe.
+    Unsafe = 6,
+    /// Interrupted.
+    Interrupted = 130,
+}
+
+/// Shown by `--help`.
+pub const EXIT_CODES: &str = "Exit codes:
+  0    done, or nothing to do
+  1    a bug
+  2    usage or configuration
+  3    registry or storage unreachable
+  4    done in part
+  5    locked by another run
+  6    refused as unsafe
+  130  interrupted";
+
+/// Why the program ends without having done its work.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What happened, and to what.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure without a hint.
+    pub fn new(exit: Exit, message: impl Display) -> Self {
+        Self { exit, message: message.to_string(), hint: None }
+    }
+
+    /// With a hint.
+    #[must_use]
+    pub fn hinted(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<super::config::ConfigError> for Failure {
+    fn from(error: super::config::ConfigError) -> Self {
+        Self { exit: Exit::Usage, hint: error.hint(), message: error.to_string() }
+    }
+}
+
+impl From<crate::state::StateError> for Failure {
+    fn from(error: crate::state::StateError) -> Self {
+        use crate::state::StateError as E;
+        let (exit, hint) = match &error {
+            E::Locked { .. } => (Exit::Locked, Some("wait for it to end, or see `clean-registry runs`")),
+            E::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                (Exit::Usage, Some("name a directory that can be written with --state-dir or state_dir"))
+            }
+            E::Io { .. } => (Exit::Unsafe, Some("without a journal nothing is deleted: is the disk full?")),
+            E::Journal { .. } => {
+                (Exit::Unsafe, Some("move the run's directory away if its undo is not needed any more"))
+            }
+            E::NoSuchRun(_) => (Exit::Usage, Some("`clean-registry runs` lists them")),
+            E::NotInVault(_) => (Exit::Unsafe, None),
+        };
+        Self { exit, message: error.to_string(), hint: hint.map(str::to_owned) }
+    }
+}

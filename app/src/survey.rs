@@ -1,0 +1,280 @@
+//! Sees what a registry holds, over its API: the first of the deeds.
+//!
+//! Requests are the cost. Cold: one a tag, one a distinct image for its configuration, one a child of an index. Warm: one HEAD a
+//! tag. Whatever cannot be learned becomes a gap, and the survey goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use clean_registry_core::inventory::{Concern, Gap, Inventory, Powers, Repo};
+use clean_registry_core::manifest::{Manifest, Role};
+use clean_registry_core::name::{Digest, RepoName, Tag};
+use futures_util::{StreamExt as _, stream};
+use globset::GlobMatcher;
+use jiff::Timestamp;
+
+use crate::cli::progress::Progress;
+use crate::registry::{Error, RawManifest, Reader, Reference};
+use crate::state::Facts;
+
+/// Repositories under way at once. Requests have a limit of their own; this one bounds memory.
+const REPOSITORIES: usize = 32;
+/// Tags of one repository under way at once.
+const TAGS: usize = 64;
+/// No image configuration is larger.
+const CONFIG_LIMIT: u64 = 8 << 20;
+
+/// What to look at, and with what.
+#[derive(Debug)]
+pub struct Survey<'a> {
+    /// The registry.
+    pub reader: &'a Reader,
+    /// What is known of manifests by digest.
+    pub facts: &'a Facts,
+    /// Only repositories whose name this matches.
+    pub only: Option<&'a GlobMatcher>,
+    /// Manifests to look for although no tag may lead to them, because an earlier run meant to delete them.
+    pub unfinished: &'a BTreeMap<RepoName, BTreeSet<Digest>>,
+    /// Told how far it is.
+    pub progress: &'a Progress,
+}
+
+impl Survey<'_> {
+    /// Takes the inventory, as of `now`.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or does not let itself be listed at all. All else is a gap.
+    pub async fn take(&self, now: Timestamp) -> Result<Inventory, Error> {
+        self.reader.ping().await?;
+        let listing = self.reader.catalog().await;
+        let mut gaps: Vec<String> = Vec::new();
+        match listing.broke_off {
+            Some(error) if listing.repositories.is_empty() => return Err(error),
+            Some(error) => gaps.push(format!("the catalog broke off, repositories may be missing: {error}")),
+            None => {}
+        }
+        gaps.extend(listing.odd.iter().map(|name| format!("{name:?} is not a repository name; left alone")));
+        let names = listing.repositories.into_iter().chain(self.unfinished.keys().cloned());
+        let names: BTreeSet<RepoName> =
+            names.filter(|name| self.only.is_none_or(|only| only.is_match(name.as_str()))).collect();
+        self.progress.begin("survey", 0);
+        let surveyed: Vec<(RepoName, Repo, Option<Powers>)> =
+            stream::iter(names).map(|name| self.repository(name)).buffer_unordered(REPOSITORIES).collect().await;
+        self.progress.end();
+        Ok(Inventory {
+            registry: self.reader.host().to_owned(),
+            taken_at: now,
+            powers: weakest(surveyed.iter().filter_map(|(.., powers)| *powers)),
+            repos: surveyed.into_iter().map(|(name, repo, _)| (name, repo)).collect(),
+            gaps,
+        })
+    }
+
+    async fn repository(&self, name: RepoName) -> (RepoName, Repo, Option<Powers>) {
+        let mut repo = Repo::default();
+        let powers = match self.reader.tags(&name).await {
+            Ok(listed) => {
+                repo.gaps.extend(listed.odd.iter().map(|tag| whole_repository(format!("{tag:?} is not a tag"))));
+                self.tags(&name, listed.names, &mut repo).await;
+                listed.powers_hint
+            }
+            Err(error) => {
+                repo.gaps.push(whole_repository(format!("its tags cannot be listed: {error}")));
+                None
+            }
+        };
+        self.unfinished(&name, &mut repo).await;
+        self.children(&name, &mut repo).await;
+        self.dates(&name, &mut repo).await;
+        (name, repo, powers)
+    }
+
+    async fn tags(&self, name: &RepoName, tags: Vec<Tag>, repo: &mut Repo) {
+        self.progress.grow(tags.len());
+        let resolve = |tag: Tag| async move {
+            let seen = self.tag(name, &tag).await;
+            (tag, seen)
+        };
+        let mut resolved = stream::iter(tags).map(resolve).buffer_unordered(TAGS);
+        while let Some((tag, seen)) = resolved.next().await {
+            let target = match seen {
+                Seen::Manifest(digest, manifest) => {
+                    repo.manifests.insert(digest, manifest);
+                    Some(digest)
+                }
+                Seen::Absent => {
+                    let why = "it is listed, but there is no such manifest".to_owned();
+                    repo.gaps.push(Gap { concerns: Concern::Tag(tag.clone()), why });
+                    None
+                }
+                Seen::Unreadable(why) => {
+                    repo.gaps.push(whole_repository(format!("tag {tag}: {why}")));
+                    None
+                }
+            };
+            repo.tags.insert(tag, target);
+            self.progress.step();
+        }
+    }
+
+    /// A tag of the last survey probably points at what is known: a HEAD tells. Any other is read at once.
+    async fn tag(&self, name: &RepoName, tag: &Tag) -> Seen {
+        let mut reference = Reference::Tag(tag.clone());
+        if self.facts.knows_tag(name, tag) {
+            match self.reader.head(name, &reference).await {
+                Ok(Some(digest)) => match self.facts.manifest(digest) {
+                    Some(manifest) => return Seen::Manifest(digest, manifest),
+                    None => reference = Reference::Digest(digest),
+                },
+                Ok(None) => return Seen::Absent,
+                Err(error) => return Seen::Unreadable(error.to_string()),
+            }
+        }
+        self.read(name, &reference).await
+    }
+
+    async fn read(&self, name: &RepoName, reference: &Reference) -> Seen {
+        let raw: RawManifest = match self.reader.manifest(name, reference).await {
+            Ok(Some(raw)) => raw,
+            Ok(None) => return Seen::Absent,
+            Err(error) => return Seen::Unreadable(error.to_string()),
+        };
+        if let Some(known) = self.facts.manifest(raw.digest) {
+            return Seen::Manifest(raw.digest, known);
+        }
+        match Manifest::parse(&raw.bytes, Some(raw.media_type.as_str())) {
+            Ok(manifest) => {
+                let manifest = Arc::new(manifest);
+                self.facts.note_undated(raw.digest, Arc::clone(&manifest));
+                Seen::Manifest(raw.digest, manifest)
+            }
+            Err(error) => Seen::Unreadable(format!("{}: {error}", raw.digest)),
+        }
+    }
+
+    async fn unfinished(&self, name: &RepoName, repo: &mut Repo) {
+        for digest in self.unfinished.get(name).into_iter().flatten() {
+            if let Seen::Manifest(digest, manifest) = self.read(name, &Reference::Digest(*digest)).await {
+                repo.manifests.insert(digest, manifest);
+                repo.unfinished.insert(digest);
+            }
+        }
+    }
+
+    /// Reads what indexes list, level by level.
+    async fn children(&self, name: &RepoName, repo: &mut Repo) {
+        let mut asked = BTreeSet::new();
+        loop {
+            let mut listed: BTreeMap<Digest, Digest> = BTreeMap::new();
+            for (parent, manifest) in &repo.manifests {
+                let children = manifest.children().iter().map(|child| child.digest);
+                let unread = children.filter(|child| !repo.manifests.contains_key(child) && !asked.contains(child));
+                listed.extend(unread.map(|child| (child, *parent)));
+            }
+            if listed.is_empty() {
+                return;
+            }
+            asked.extend(listed.keys().copied());
+            let read = |(child, parent): (Digest, Digest)| async move {
+                let _claim = self.facts.claim(child).await;
+                let seen = match self.facts.manifest(child).or_else(|| self.facts.undated(child)) {
+                    Some(manifest) => Seen::Manifest(child, manifest),
+                    None => self.read(name, &Reference::Digest(child)).await,
+                };
+                (child, parent, seen)
+            };
+            let mut children = stream::iter(listed).map(read).buffer_unordered(TAGS);
+            while let Some((child, parent, seen)) = children.next().await {
+                match seen {
+                    Seen::Manifest(digest, manifest) => drop(repo.manifests.insert(digest, manifest)),
+                    Seen::Absent => {
+                        let why = format!("its child {child} is not there");
+                        repo.gaps.push(Gap { concerns: Concern::Manifest(parent), why });
+                    }
+                    Seen::Unreadable(why) => repo.gaps.push(whole_repository(format!("{child}: {why}"))),
+                }
+            }
+        }
+    }
+
+    /// Reads the configurations that tell when images were created, each once.
+    async fn dates(&self, name: &RepoName, repo: &mut Repo) {
+        let attestations = attestations(repo);
+        let mut by_config: BTreeMap<Digest, Vec<Digest>> = BTreeMap::new();
+        for (digest, manifest) in &repo.manifests {
+            match manifest.dating_config() {
+                _ if self.facts.manifest(*digest).is_some() => {}
+                Some(config) if !attestations.contains(digest) => {
+                    by_config.entry(config.digest).or_default().push(*digest);
+                }
+                _ => self.facts.learn(*digest, Arc::clone(manifest)),
+            }
+        }
+        let undated = by_config.into_iter().map(|(config, images)| (config, images, &repo.manifests));
+        let read = |(config, images, manifests)| self.date(name, config, images, manifests);
+        let dated: Vec<(Digest, Arc<Manifest>, Option<String>)> =
+            stream::iter(undated).map(read).buffer_unordered(TAGS).flat_map(stream::iter).collect().await;
+        for (digest, manifest, gap) in dated {
+            repo.manifests.insert(digest, manifest);
+            repo.gaps.extend(gap.map(|why| Gap { concerns: Concern::Manifest(digest), why }));
+        }
+    }
+
+    /// The images of one configuration with its date, and why not if it could not be read.
+    async fn date(
+        &self,
+        name: &RepoName,
+        config: Digest,
+        images: Vec<Digest>,
+        manifests: &BTreeMap<Digest, Arc<Manifest>>,
+    ) -> Vec<(Digest, Arc<Manifest>, Option<String>)> {
+        let _claim = self.facts.claim(config).await;
+        let known: Option<Vec<_>> = images.iter().map(|image| self.facts.manifest(*image)).collect();
+        if let Some(known) = known {
+            return images.into_iter().zip(known).map(|(image, manifest)| (image, manifest, None)).collect();
+        }
+        let bytes = self.reader.blob(name, &config, CONFIG_LIMIT).await;
+        let dated = images.into_iter().map(|image| {
+            let mut manifest = Manifest::clone(&manifests[&image]);
+            let read = match &bytes {
+                Ok(Some(bytes)) => manifest.read_config(bytes).map_err(|error| error.to_string()),
+                Ok(None) => Err("it is not there".to_owned()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(why) = read {
+                // No annotation stands in for a configuration that is there and cannot be read.
+                manifest.created = None;
+                return (image, Arc::new(manifest), Some(format!("its configuration {config}: {why}")));
+            }
+            let manifest = Arc::new(manifest);
+            self.facts.learn(image, Arc::clone(&manifest));
+            (image, manifest, None)
+        });
+        dated.collect()
+    }
+}
+
+/// The untagged manifests that indexes list as attestations only: they carry no date, so none is asked for.
+fn attestations(repo: &Repo) -> BTreeSet<Digest> {
+    let children = || repo.manifests.values().flat_map(|manifest| manifest.children());
+    let listed_as = |role| children().filter(move |child| child.role == role).map(|child| child.digest);
+    let images: BTreeSet<Digest> =
+        listed_as(Role::Image).chain(repo.tags.values().copied().flatten()).collect();
+    listed_as(Role::Attestation).filter(|digest| !images.contains(digest)).collect()
+}
+
+enum Seen {
+    Manifest(Digest, Arc<Manifest>),
+    Absent,
+    Unreadable(String),
+}
+
+const fn whole_repository(why: String) -> Gap {
+    Gap { concerns: Concern::Repository, why }
+}
+
+/// Unless every repository is known to be able to delete a tag alone, none is.
+fn weakest(hints: impl Iterator<Item = Powers>) -> Powers {
+    let hints: BTreeSet<bool> = hints.map(|powers| powers == Powers::DeleteAndUntag).collect();
+    if hints == BTreeSet::from([true]) { Powers::DeleteAndUntag } else { Powers::DeleteOnly }
+}
