@@ -1,0 +1,322 @@
+//! What a registry's own configuration says: its `config.yml`, and the `REGISTRY_*` variables over it.
+//!
+//! <https://distribution.github.io/distribution/about/configuration/>; what the variables really do is FACTS section 6.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+/// Where Distribution's images keep their configuration: 3.x, and 2.x.
+pub const USUAL_PATHS: [&str; 2] = ["/etc/distribution/config.yml", "/etc/docker/registry/config.yml"];
+
+/// Where the `filesystem` driver stores when nothing is said.
+const DEFAULT_ROOT: &str = "/var/lib/registry";
+
+/// Why a configuration cannot be understood. What depends on it is then unknown: a cache, say, must be assumed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// The file is no YAML mapping.
+    #[error("the registry's configuration is not YAML: {0}")]
+    File(String),
+    /// A variable that replaces a section is not what the section needs.
+    #[error("{name} is not YAML: {reason}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No storage driver: such a registry does not start.
+    #[error("the registry's configuration names no storage driver")]
+    NoDriver,
+    /// Several storage drivers: such a registry does not start.
+    #[error("the registry's configuration names several storage drivers: {}", .0.join(", "))]
+    SeveralDrivers(Vec<String>),
+}
+
+/// The cache of blob descriptors. What the collector removes, a cache goes on answering for (FACTS section 4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// None, or one the registry does not know and so leaves off.
+    None,
+    /// In the registry's process: a restart empties it.
+    InMemory,
+    /// In Redis: it survives restarts.
+    Redis,
+}
+
+/// What concerns a cleaner in the configuration of a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryConfig {
+    /// `storage.cache.blobdescriptor`, or the older `layerinfo`.
+    pub cache: Cache,
+    /// `storage.delete.enabled`.
+    pub delete_enabled: bool,
+    /// `storage.maintenance.readonly.enabled`.
+    pub read_only: bool,
+    /// `proxy.remoteurl`: the registry is a pull-through cache of this one.
+    pub proxy: Option<String>,
+    /// `filesystem`, `s3`, `gcs`, …
+    pub driver: String,
+    /// Where the driver stores, as configured; for `filesystem`, its default where nothing is said.
+    pub root_directory: Option<String>,
+}
+
+impl RegistryConfig {
+    /// Reads the file's bytes and the environment of the registry's process. Whatever is not listed above is ignored.
+    ///
+    /// # Errors
+    /// The file, or a variable over it, cannot be understood, or the registry would not start with it.
+    pub fn read(yaml: &[u8], environment: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let mut document: Map<String, Value> =
+            serde_saphyr::from_slice(yaml).map_err(|error| ConfigError::File(first_line(&error)))?;
+        // Sorted, as the registry does it, so that a section is replaced before its keys are set.
+        for (name, value) in environment {
+            if let Some(path) = name.strip_prefix("REGISTRY_") {
+                override_with(&mut document, path, value)
+                    .map_err(|reason| ConfigError::Variable { name: name.clone(), reason })?;
+            }
+        }
+        Self::of(&document)
+    }
+
+    fn of(document: &Map<String, Value>) -> Result<Self, ConfigError> {
+        let storage = section(document, "storage");
+        let driver = driver(&storage)?;
+        let configured_root = text(&section(&storage, &driver), "rootdirectory");
+        let default_root = (driver == "filesystem").then(|| DEFAULT_ROOT.to_owned());
+        Ok(Self {
+            cache: cache(&section(&storage, "cache")),
+            delete_enabled: is_true(section(&storage, "delete").get("enabled")),
+            read_only: is_true(section(&section(&storage, "maintenance"), "readonly").get("enabled")),
+            proxy: text(&section(document, "proxy"), "remoteurl"),
+            root_directory: configured_root.or(default_root),
+            driver,
+        })
+    }
+}
+
+/// The configuration file a registry was started with: its last argument, else `REGISTRY_CONFIGURATION_PATH`.
+#[must_use]
+pub fn path(command_line: &[String], environment: &BTreeMap<String, String>) -> Option<String> {
+    let argument = command_line.last().filter(|last| last.ends_with(".yml") || last.ends_with(".yaml"));
+    argument.or_else(|| environment.get("REGISTRY_CONFIGURATION_PATH")).cloned()
+}
+
+/// Sets what one variable says. Only two sections matter here, and their keys are reached by at most three words:
+/// what lies deeper the registry ignores where the file has it, and does not start where the file has not.
+fn override_with(document: &mut Map<String, Value>, path: &str, value: &str) -> Result<(), String> {
+    let words: Vec<String> = path.split('_').map(str::to_lowercase).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let is_upper_case = path.chars().all(|each| !each.is_lowercase());
+    if !is_upper_case || !matches!(words[0], "storage" | "proxy") || words.len() > 3 {
+        return Ok(());
+    }
+    let value: Value = serde_saphyr::from_str(value).map_err(|error| first_line(&error))?;
+    set(document, &words, value);
+    Ok(())
+}
+
+fn set(section: &mut Map<String, Value>, path: &[&str], value: Value) {
+    let [name, rest @ ..] = path else { return };
+    let name =
+        section.keys().find(|key| key.eq_ignore_ascii_case(name)).map_or((*name).to_owned(), Clone::clone);
+    if rest.is_empty() {
+        section.insert(name, value);
+        return;
+    }
+    let inner = section.entry(name).or_insert_with(empty);
+    match inner {
+        Value::Object(inner) => set(inner, rest, value),
+        // `storage: inmemory` is short for `storage: {inmemory: {}}`.
+        Value::String(driver) => {
+            let mut inner_section = Map::from_iter([(std::mem::take(driver), empty())]);
+            set(&mut inner_section, rest, value);
+            *inner = Value::Object(inner_section);
+        }
+        _ => {
+            let mut inner_section = Map::new();
+            set(&mut inner_section, rest, value);
+            *inner = Value::Object(inner_section);
+        }
+    }
+}
+
+fn empty() -> Value {
+    Value::Object(Map::new())
+}
+
+/// A section; empty where it is absent or null. A driver's name alone stands for the driver with its defaults.
+fn section(parent: &Map<String, Value>, name: &str) -> Map<String, Value> {
+    match parent.get(name) {
+        Some(Value::Object(section)) => section.clone(),
+        Some(Value::String(driver)) => Map::from_iter([(driver.clone(), empty())]),
+        _ => Map::new(),
+    }
+}
+
+fn driver(storage: &Map<String, Value>) -> Result<String, ConfigError> {
+    let is_driver =
+        |name: &&String| !matches!(name.as_str(), "cache" | "delete" | "maintenance" | "redirect" | "tag");
+    let drivers: Vec<String> = storage.keys().filter(is_driver).cloned().collect();
+    match drivers.as_slice() {
+        [] => Err(ConfigError::NoDriver),
+        [driver] => Ok(driver.clone()),
+        _ => Err(ConfigError::SeveralDrivers(drivers)),
+    }
+}
+
+fn cache(section: &Map<String, Value>) -> Cache {
+    match section.get("blobdescriptor").or_else(|| section.get("layerinfo")).and_then(Value::as_str) {
+        Some("inmemory") => Cache::InMemory,
+        Some("redis") => Cache::Redis,
+        _ => Cache::None,
+    }
+}
+
+/// Only a YAML boolean counts: `1` and `"true"` do not (FACTS section 6).
+fn is_true(value: Option<&Value>) -> bool {
+    value == Some(&Value::Bool(true))
+}
+
+fn text(section: &Map<String, Value>, name: &str) -> Option<String> {
+    section.get(name)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn first_line(error: &impl ToString) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFFICIAL: &str = "version: 0.1\nstorage:\n  cache:\n    blobdescriptor: inmemory\n  filesystem:\n    \
+                            rootdirectory: /data\n  delete:\n    enabled: true\nhttp:\n  addr: :5000\n";
+
+    fn read(yaml: &str, environment: &[(&str, &str)]) -> Result<RegistryConfig, ConfigError> {
+        let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        RegistryConfig::read(yaml.as_bytes(), &environment)
+    }
+
+    #[test]
+    fn the_official_configuration_is_read() {
+        let expected = RegistryConfig {
+            cache: Cache::InMemory,
+            delete_enabled: true,
+            read_only: false,
+            proxy: None,
+            driver: "filesystem".into(),
+            root_directory: Some("/data".into()),
+        };
+        assert_eq!(read(OFFICIAL, &[]), Ok(expected));
+    }
+
+    #[test]
+    fn variables_override_the_file() {
+        let mut failed = Vec::new();
+        let mut check = |name: &str, environment: &[(&str, &str)], holds: fn(&RegistryConfig) -> bool| {
+            let config = read(OFFICIAL, environment).unwrap();
+            if !holds(&config) {
+                failed.push(format!("{name}: {config:?}"));
+            }
+        };
+        check("one key", &[("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", "/x")], |config| {
+            config.root_directory.as_deref() == Some("/x") && config.delete_enabled
+        });
+        check("the whole storage by name", &[("REGISTRY_STORAGE", "inmemory")], |config| {
+            config.driver == "inmemory" && !config.delete_enabled && config.cache == Cache::None
+        });
+        check(
+            "a section, then keys of it",
+            &[
+                ("REGISTRY_STORAGE", "{s3: {bucket: b, rootdirectory: /r}}"),
+                ("REGISTRY_STORAGE_DELETE_ENABLED", "yes"),
+            ],
+            |config| {
+                config.driver == "s3"
+                    && config.root_directory.as_deref() == Some("/r")
+                    && config.delete_enabled
+            },
+        );
+        check(
+            "a name, then keys",
+            &[("REGISTRY_STORAGE", "s3"), ("REGISTRY_STORAGE_S3_ROOTDIRECTORY", "/r")],
+            |c| c.driver == "s3" && c.root_directory.as_deref() == Some("/r"),
+        );
+        check(
+            "a section as YAML",
+            &[("REGISTRY_STORAGE_MAINTENANCE_READONLY", r#"{"enabled":true}"#)],
+            |config| config.read_only,
+        );
+        check("too deep", &[("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true")], |config| {
+            !config.read_only
+        });
+        check("cache", &[("REGISTRY_STORAGE_CACHE_BLOBDESCRIPTOR", "redis")], |c| c.cache == Cache::Redis);
+        check("no such cache", &[("REGISTRY_STORAGE_CACHE_BLOBDESCRIPTOR", "off")], |c| {
+            c.cache == Cache::None
+        });
+        check("proxy", &[("REGISTRY_PROXY_REMOTEURL", "https://hub.example")], |config| {
+            config.proxy.as_deref() == Some("https://hub.example")
+        });
+        check("lower case", &[("REGISTRY_storage_DELETE_enabled", "false")], |c| c.delete_enabled);
+        check(
+            "others",
+            &[("REGISTRY_HTTP_ADDR", ":1"), ("STORAGE", "s3"), ("REGISTRY_LOG", "{")],
+            |config| config.driver == "filesystem",
+        );
+        assert!(failed.is_empty(), "{failed:#?}");
+    }
+
+    #[test]
+    fn only_yaml_booleans_are_true() {
+        for (value, expected) in [
+            ("true", true),
+            ("TRUE", true),
+            ("yes", true),
+            ("on", true),
+            ("1", false),
+            ("\"true\"", false),
+            ("no", false),
+            ("", false),
+        ] {
+            let config = read(OFFICIAL, &[("REGISTRY_STORAGE_DELETE_ENABLED", value)]).unwrap();
+            assert_eq!(config.delete_enabled, expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn older_and_shorter_forms_are_read() {
+        let config = read("storage:\n  cache: {layerinfo: redis}\n  filesystem:\n  delete:\n", &[]).unwrap();
+        assert_eq!((config.cache, config.delete_enabled), (Cache::Redis, false));
+        assert_eq!(config.root_directory.as_deref(), Some("/var/lib/registry"));
+        assert_eq!(read("storage: inmemory", &[]).unwrap().driver, "inmemory");
+        assert!(
+            read("storage: {filesystem: {}, maintenance: {readonly: {enabled: true}}}", &[])
+                .unwrap()
+                .read_only
+        );
+    }
+
+    #[test]
+    fn what_no_registry_starts_with_is_an_error() {
+        assert!(matches!(read("storage: [", &[]), Err(ConfigError::File(_))));
+        assert!(matches!(read("- a", &[]), Err(ConfigError::File(_))));
+        assert_eq!(read("version: 0.1", &[]), Err(ConfigError::NoDriver));
+        let several = read(OFFICIAL, &[("REGISTRY_STORAGE_S3_BUCKET", "b")]);
+        assert_eq!(several, Err(ConfigError::SeveralDrivers(vec!["filesystem".into(), "s3".into()])));
+        let variable = read(OFFICIAL, &[("REGISTRY_STORAGE", "{")]);
+        assert!(matches!(variable, Err(ConfigError::Variable { name, .. }) if name == "REGISTRY_STORAGE"));
+    }
+
+    #[test]
+    fn the_file_is_the_last_argument_or_a_variable() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let environment = BTreeMap::from([("REGISTRY_CONFIGURATION_PATH".to_owned(), "/env.yml".to_owned())]);
+        assert_eq!(path(&words("registry serve /a.yml"), &environment).as_deref(), Some("/a.yml"));
+        assert_eq!(path(&words("/entrypoint.sh /a.yml"), &BTreeMap::new()).as_deref(), Some("/a.yml"));
+        assert_eq!(path(&words("registry serve"), &environment).as_deref(), Some("/env.yml"));
+        assert_eq!(path(&words("registry serve"), &BTreeMap::new()), None);
+    }
+}
