@@ -85,8 +85,10 @@ fn split(rest: &mut Vec<u8>, piece: &[u8], mut on_line: impl FnMut(&str)) {
 /// An engine answers with an error when a container's own program is missing, and newer ones for any command; older
 /// ones end the command with code 126 or 127.
 pub(super) fn is_missing_program(error: &EngineError) -> bool {
-    matches!(error, EngineError::DockerResponseServerError { message, .. }
-        if message.contains("executable file") || message.contains("no such file or directory"))
+    let EngineError::DockerResponseServerError { message, .. } = error else { return false };
+    // `exec: "registry": executable file not found in $PATH`, `exec: "/bin/x": stat /bin/x: no such file …`
+    message.contains("exec: \"")
+        && (message.contains("executable file not found") || message.contains("no such file or directory"))
 }
 
 #[cfg(test)]
