@@ -33,8 +33,8 @@ pub struct Survey<'a> {
     pub facts: &'a Facts,
     /// Only repositories whose name this matches.
     pub only: Option<&'a GlobMatcher>,
-    /// Manifests to look for although no tag may lead to them, because an earlier run meant to delete them.
-    pub unfinished: &'a BTreeMap<RepoName, BTreeSet<Digest>>,
+    /// Manifests to look for although no tag may lead to them.
+    pub also: &'a BTreeMap<RepoName, BTreeSet<Digest>>,
     /// Told how far it is.
     pub progress: &'a Progress,
 }
@@ -54,7 +54,7 @@ impl Survey<'_> {
             None => {}
         }
         gaps.extend(listing.odd.iter().map(|name| format!("{name:?} is not a repository name; left alone")));
-        let names = listing.repositories.into_iter().chain(self.unfinished.keys().cloned());
+        let names = listing.repositories.into_iter().chain(self.also.keys().cloned());
         let names: BTreeSet<RepoName> =
             names.filter(|name| self.only.is_none_or(|only| only.is_match(name.as_str()))).collect();
         self.progress.begin("survey", 0);
@@ -83,7 +83,7 @@ impl Survey<'_> {
                 None
             }
         };
-        self.unfinished(&name, &mut repo).await;
+        self.also(&name, &mut repo).await;
         self.children(&name, &mut repo).await;
         self.dates(&name, &mut repo).await;
         (name, repo, powers)
@@ -152,8 +152,8 @@ impl Survey<'_> {
         }
     }
 
-    async fn unfinished(&self, name: &RepoName, repo: &mut Repo) {
-        for digest in self.unfinished.get(name).into_iter().flatten() {
+    async fn also(&self, name: &RepoName, repo: &mut Repo) {
+        for digest in self.also.get(name).into_iter().flatten() {
             if let Seen::Manifest(digest, manifest) = self.read(name, &Reference::Digest(*digest)).await {
                 repo.manifests.insert(digest, manifest);
                 repo.unfinished.insert(digest);

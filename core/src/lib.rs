@@ -7,6 +7,7 @@
 //! A module uses only those above it in this list.
 
 pub mod audit;
+pub mod hazard;
 pub mod decision;
 pub mod gc;
 pub mod graph;

@@ -148,7 +148,7 @@ pub fn draw(inventory: &Inventory, verdicts: &Verdicts, policy: &Policy, as_of: 
         as_of,
         origin: Origin::Policy,
         policy: PolicyStamp { hash: policy.hash(), sentence: policy.to_string() },
-        estimate: estimate(inventory, verdicts),
+        estimate: Estimate(estimate(inventory, verdicts).values().copied().sum()),
         steps: judged.flat_map(|(name, repo, verdicts)| repo_steps(name, repo, verdicts)).collect(),
         gaps: inventory.gap_lines().collect(),
         kept: None,
@@ -251,23 +251,30 @@ fn targets(repo: &Repo, digest: Digest) -> BTreeSet<Digest> {
     manifest.children().iter().map(|child| child.digest).chain(manifest.subject).collect()
 }
 
-/// Sums what only condemned manifests hold, over all repositories: blobs are stored once.
-fn estimate(inventory: &Inventory, verdicts: &Verdicts) -> Estimate {
+/// What only condemned manifests hold, by repository. Blobs are stored once: what several repositories give up is counted
+/// with the first of them, what any manifest that stays holds is not counted at all.
+#[must_use]
+pub fn estimate(inventory: &Inventory, verdicts: &Verdicts) -> BTreeMap<RepoName, Bytes> {
     let mut staying = BTreeSet::new();
-    let mut going: BTreeMap<Digest, Bytes> = BTreeMap::new();
+    let mut going: BTreeMap<Digest, (&RepoName, Bytes)> = BTreeMap::new();
     for (name, repo) in &inventory.repos {
         for (digest, manifest) in &repo.manifests {
             let verdict = verdicts.repos.get(name).and_then(|judged| judged.manifests.get(digest));
             let own = (*digest, manifest.size);
             let held = manifest.blobs().map(|blob| (blob.digest, blob.size)).chain([own]);
             if matches!(verdict, Some(Decision::Remove(_))) {
-                going.extend(held);
+                held.for_each(|(digest, size)| drop(going.entry(digest).or_insert((name, size))));
             } else {
                 staying.extend(held.map(|(digest, _)| digest));
             }
         }
     }
-    Estimate(going.iter().filter(|(digest, _)| !staying.contains(*digest)).map(|(_, size)| *size).sum())
+    let mut by_repository = BTreeMap::new();
+    for (_, (name, size)) in going.into_iter().filter(|(digest, _)| !staying.contains(digest)) {
+        let sum: &mut Bytes = by_repository.entry(name.clone()).or_default();
+        *sum = *sum + size;
+    }
+    by_repository
 }
 
 #[cfg(test)]

@@ -109,6 +109,13 @@ impl Facts {
         self.lock().tags.get(repository).is_some_and(|tags| tags.contains(tag))
     }
 
+    /// Keeps what this survey did not use: it did not look at the whole registry.
+    pub fn keep_unused(&self) {
+        let mut inner = self.lock();
+        let Inner { manifests, used, .. } = &mut *inner;
+        used.extend(manifests.keys());
+    }
+
     /// Writes what a survey of the whole registry used, with the tags it saw.
     ///
     /// # Errors

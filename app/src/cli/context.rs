@@ -1,0 +1,151 @@
+//! What every verb works with, resolved once from the arguments, the configuration and the environment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use clean_registry_core::inventory::Inventory;
+use clean_registry_core::name::{Digest, RepoName};
+use globset::{GlobBuilder, GlobMatcher};
+use jiff::Timestamp;
+
+use super::arguments::{Arguments, Output};
+use super::config::Config;
+use super::exit::{Exit, Failure};
+use super::interrupt::Interrupt;
+use super::progress::Progress;
+use crate::collect::docker_config_dir;
+use crate::registry::{Credentials, Options, Reader, connect, docker_credentials};
+use crate::state::{Facts, IsRoot, State};
+use crate::survey::Survey;
+
+/// How often a request is tried again.
+const RETRIES: u32 = 5;
+
+/// What every verb works with.
+#[derive(Debug)]
+pub struct Context {
+    /// The configuration.
+    pub config: Config,
+    /// The registry: it can only be read through this.
+    pub reader: Reader,
+    /// The journal, the vault and the cache.
+    pub state: State,
+    /// What is known of manifests by digest.
+    pub facts: Facts,
+    /// Only repositories whose name this matches.
+    pub only: Option<GlobMatcher>,
+    /// Shown on a terminal.
+    pub progress: Progress,
+    /// Set by Ctrl-C.
+    pub interrupt: Interrupt,
+    /// The environment as it was at the start.
+    pub environment: BTreeMap<String, String>,
+    /// The form of what goes to standard output.
+    pub output: Output,
+    /// The moment that ages are measured from.
+    pub now: Timestamp,
+}
+
+impl Context {
+    /// Resolves everything. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the configuration, the credentials or the glob are not usable.
+    pub fn new(arguments: &Arguments, environment: BTreeMap<String, String>) -> Result<Self, Failure> {
+        let config = Config::load(&arguments.config, &environment)?;
+        let reader = connect(options(&config, &environment)?)?;
+        let directory = arguments.state_dir.clone().or_else(|| config.state_dir.clone());
+        let directory = directory.unwrap_or_else(|| State::default_directory(&environment, is_root()));
+        let state = State::new(&directory, reader.host());
+        Ok(Self {
+            only: arguments.repo.as_deref().map(matcher).transpose()?,
+            facts: Facts::load(&state.facts_path()),
+            progress: Progress::on_terminal(),
+            interrupt: Interrupt::listen(),
+            output: arguments.output,
+            now: Timestamp::now(),
+            config,
+            reader,
+            state,
+            environment,
+        })
+    }
+
+    /// Surveys the registry, or what `only` names of it, and keeps what was learned.
+    ///
+    /// `also` names manifests to look for although no tag may lead to them.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or listed at all.
+    pub async fn survey(
+        &self,
+        only: Option<&GlobMatcher>,
+        also: &BTreeMap<RepoName, BTreeSet<Digest>>,
+    ) -> Result<Inventory, Failure> {
+        let Self { reader, facts, progress, .. } = self;
+        tracing::debug!("surveying {}", reader.host());
+        let inventory = Survey { reader, facts, only, also, progress }.take(self.now).await?;
+        for gap in inventory.gap_lines() {
+            tracing::warn!("not fully known, kept: {gap}");
+        }
+        let tags = inventory.repos.iter().map(|(name, repo)| (name, repo.tags.keys().cloned().collect()));
+        if only.is_some() {
+            self.facts.keep_unused();
+        }
+        if let Err(error) = self.facts.save(&self.state.facts_path(), &tags.collect()) {
+            tracing::warn!("what was learned is not kept for the next run: {error}");
+        }
+        let tags: usize = inventory.repos.values().map(|repo| repo.tags.len()).sum();
+        let (repositories, requests) = (inventory.repos.len(), reader.requests());
+        tracing::info!("surveyed {repositories} repositories with {tags} tags in {requests} requests");
+        Ok(inventory)
+    }
+}
+
+fn options(config: &Config, environment: &BTreeMap<String, String>) -> Result<Options, Failure> {
+    let registry = &config.registry;
+    Ok(Options {
+        url: registry.url.clone(),
+        credentials: credentials(config, environment)?,
+        ca_file: registry.ca_file.clone(),
+        client_cert: registry.client_cert.clone(),
+        client_key: registry.client_key.clone(),
+        concurrency: registry.concurrency,
+        requests_per_second: registry.requests_per_second,
+        timeout: config.timeout(),
+        retries: RETRIES,
+    })
+}
+
+/// The configuration's, else `CLEAN_REGISTRY_USER` and `CLEAN_REGISTRY_PASSWORD`, else what Docker knows.
+fn credentials(config: &Config, environment: &BTreeMap<String, String>) -> Result<Credentials, Failure> {
+    let registry = &config.registry;
+    if !registry.user.is_empty() {
+        return Ok(Credentials::basic(&registry.user, &registry.password.0));
+    }
+    let variable = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+    if let Some(user) = variable("CLEAN_REGISTRY_USER") {
+        let password = variable("CLEAN_REGISTRY_PASSWORD").map_or("", String::as_str);
+        return Ok(Credentials::basic(user, password));
+    }
+    let found = docker_credentials(&docker_config_dir(environment), &registry.url)?;
+    Ok(found.unwrap_or(Credentials::Anonymous))
+}
+
+/// `*` stays within a path component, `**` crosses them.
+fn matcher(glob: &str) -> Result<GlobMatcher, Failure> {
+    let built = GlobBuilder::new(glob).literal_separator(true).build();
+    let built = built.map_err(|error| Failure::new(Exit::Usage, format!("--repo {glob}: {error}")))?;
+    Ok(built.compile_matcher())
+}
+
+fn is_root() -> IsRoot {
+    if rustix::process::geteuid().is_root() { IsRoot::Yes } else { IsRoot::No }
+}
+
+/// Where the log file goes: as told, as configured, or where it always went.
+#[must_use]
+pub fn log_file(arguments: &Arguments, config: Option<&Config>) -> PathBuf {
+    let configured = config.and_then(|config| config.log.file.clone());
+    arguments.log_file.clone().or(configured).unwrap_or_else(|| PathBuf::from("/var/logs/clean-registry.log"))
+}

@@ -1,0 +1,84 @@
+//! The log: `YYYY-MM-DD HH:MM:SS [LEVEL] message`, to the terminal and to a file.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Zoned;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Where log lines go beside the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terminal {
+    /// Standard output: the log is the result.
+    Stdout,
+    /// Standard error: standard output carries the result.
+    Stderr,
+}
+
+/// Begins to log. A file that cannot be written is warned of once, and done without.
+///
+/// `debug` is the value of the environment's `DEBUG`.
+pub fn begin(terminal: Terminal, file: &Path, debug: Option<&str>) {
+    let level = if debug.is_some_and(|value| value.eq_ignore_ascii_case("true")) { Level::DEBUG } else { Level::INFO };
+    let opened = open(file);
+    let failed = opened.as_ref().err().map(ToString::to_string);
+    let lines = Lines { terminal, file: opened.ok().map(Mutex::new), level };
+    if tracing_subscriber::registry().with(lines).try_init().is_ok()
+        && let Some(error) = failed
+    {
+        tracing::warn!("no log file: {}: {error}", file.display());
+    }
+}
+
+fn open(file: &Path) -> io::Result<File> {
+    if let Some(directory) = file.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    File::options().create(true).append(true).open(file)
+}
+
+struct Lines {
+    terminal: Terminal,
+    file: Option<Mutex<File>>,
+    level: Level,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        if *metadata.level() > self.level || !metadata.target().starts_with("clean_registry") {
+            return;
+        }
+        let mut message = Message::default();
+        event.record(&mut message);
+        let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
+        let level = if *metadata.level() == Level::WARN { "WARNING" } else { metadata.level().as_str() };
+        let line = format!("{now} [{level}] {}\n", message.0);
+        // A log that cannot be written stops nothing: the journal is what has to be.
+        let _ = match self.terminal {
+            Terminal::Stdout => io::stdout().write_all(line.as_bytes()),
+            Terminal::Stderr => io::stderr().write_all(line.as_bytes()),
+        };
+        if let Some(file) = &self.file {
+            let _ = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+        }
+    }
+}
+
+#[derive(Default)]
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.0, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Frees what nothing points at any more, by the registry's own collector where the registry runs: the third of the deeds.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use clean_registry_core::hazard::Hazards;
+use clean_registry_core::journal::Record;
+use clean_registry_core::name::{Digest, RepoName};
+use thiserror::Error;
+
+use crate::cli::config::{CollectorMode, Config, Restart};
+use crate::registry::Writer;
+use crate::runtime::collector::{self, Collected, Event, Mode};
+use crate::runtime::config::{self as registry_config, Cache, ConfigError, RegistryConfig};
+use crate::runtime::docker::{self, Connection, Container, Engine};
+use crate::runtime::measure::{Measured, measure};
+use crate::state::RunLog;
+
+/// Where a registry of either generation looks for its configuration when nothing says otherwise.
+const DEFAULT_CONFIG: &str = "/etc/distribution/config.yml";
+const DEFAULT_STORAGE: &str = "/var/lib/registry";
+/// What a repository is given so that the collector sees it.
+const ANCHOR: &[u8] = b"{}";
+
+/// Why garbage cannot be collected, or was not.
+#[derive(Debug, Error)]
+pub enum CollectError {
+    /// The engine or the container.
+    #[error(transparent)]
+    Docker(#[from] docker::Error),
+    /// The container is there and does not run.
+    #[error("container {0:?} is not running")]
+    NotRunning(String),
+    /// There is no such file in the container.
+    #[error("container {container:?} has no file {path}")]
+    NoConfig {
+        /// The container.
+        container: String,
+        /// The file.
+        path: String,
+    },
+    /// The registry's configuration cannot be understood.
+    #[error("{path} in container {container:?}: {source}")]
+    Config {
+        /// The container.
+        container: String,
+        /// The file.
+        path: String,
+        /// What is wrong.
+        source: ConfigError,
+    },
+    /// The registry is a pull-through cache.
+    #[error("the registry is a pull-through cache of {0}")]
+    PullThroughCache(String),
+    /// The registry remembers blobs in Redis.
+    #[error("the registry keeps its blob descriptor cache in Redis: after a collection the next push would be broken")]
+    RedisCache,
+    /// The collector would sweep a blob that is needed.
+    #[error("{repository}@{manifest} lists {blob}: the registry's own collector would sweep that blob")]
+    ForeignDigest {
+        /// The repository.
+        repository: RepoName,
+        /// The manifest.
+        manifest: Digest,
+        /// What it lists.
+        blob: String,
+    },
+    /// The collector itself.
+    #[error(transparent)]
+    Collector(#[from] collector::Error),
+    /// A repository could not be made visible to the collector.
+    #[error("{repository} lists no blob, and none could be added to make the collector see it: {source}")]
+    Anchor {
+        /// The repository.
+        repository: RepoName,
+        /// What happened.
+        source: crate::registry::Error,
+    },
+}
+
+impl CollectError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Docker(error) => return error.hint().map(str::to_owned),
+            Self::Collector(error) => return error.hint().map(str::to_owned),
+            Self::NotRunning(name) => return Some(format!("docker start {name}")),
+            Self::NoConfig { .. } | Self::Config { .. } => {
+                "paths.config is the registry's own configuration inside the container"
+            }
+            Self::PullThroughCache(_) => {
+                "what a pull-through cache holds is its own to expire (proxy.ttl); nothing was deleted"
+            }
+            Self::RedisCache => {
+                "set garbage_collection.restart to never if you flush Redis after each run, or \
+                 garbage_collection.mode to none; nothing was deleted"
+            }
+            Self::ForeignDigest { .. } => "set garbage_collection.mode to none; nothing was deleted",
+            Self::Anchor { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+/// The registry's own collector, found and fit to be run.
+#[derive(Debug)]
+pub struct Collector {
+    container: Container,
+    mode: Mode,
+    config_path: String,
+    storage_path: String,
+    restart: bool,
+}
+
+impl Collector {
+    /// Finds the container and reads the registry's configuration in it; `None` if nothing is to be collected.
+    ///
+    /// # Errors
+    /// Whatever would keep the collector from doing its work, found before anything is deleted.
+    pub async fn find(
+        config: &Config,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Option<Self>, CollectError> {
+        let mode = match config.collector_mode() {
+            CollectorMode::None => return Ok(None),
+            CollectorMode::Exec => Mode::Exec,
+            CollectorMode::Offline => Mode::Offline,
+        };
+        let container = container(config, environment).await?;
+        if !container.is_running().await? {
+            return Err(CollectError::NotRunning(container.name().to_owned()));
+        }
+        let config_path = config_path(config, &container);
+        let cache = read_config(&container, &config_path).await?.cache;
+        let may_restart = config.garbage_collection.restart == Restart::Auto;
+        if cache == Cache::Redis && may_restart {
+            return Err(CollectError::RedisCache);
+        }
+        let restart = may_restart && cache != Cache::None && mode == Mode::Exec;
+        let storage_path = non_empty(&config.paths.storage).unwrap_or_else(|| DEFAULT_STORAGE.to_owned());
+        Ok(Some(Self { container, mode, config_path, storage_path, restart }))
+    }
+
+    /// Refuses what the collector would lose.
+    ///
+    /// # Errors
+    /// [`CollectError::ForeignDigest`].
+    pub fn check(hazards: &Hazards) -> Result<(), CollectError> {
+        match hazards.foreign_digests.first().cloned() {
+            Some((repository, manifest, blob)) => Err(CollectError::ForeignDigest { repository, manifest, blob }),
+            None => Ok(()),
+        }
+    }
+
+    /// Collects, and sees to it that the registry serves afterwards what its storage holds.
+    ///
+    /// # Errors
+    /// When the collector fails, or the registry does not come back.
+    pub async fn run(
+        &self,
+        writer: &Writer,
+        hazards: &Hazards,
+        log: &RunLog,
+    ) -> Result<Collected, CollectError> {
+        for repository in &hazards.without_blobs {
+            let anchored = writer.put_blob(repository, ANCHOR).await;
+            anchored.map_err(|source| CollectError::Anchor { repository: repository.clone(), source })?;
+        }
+        let container = self.container.name().to_owned();
+        let mut on_event = |event: Event<'_>| {
+            let record = match event {
+                Event::Line(line) => {
+                    tracing::debug!("garbage-collect: {}", line.text());
+                    return Ok(());
+                }
+                Event::Stopping => Record::Stopping { container: container.clone() },
+                Event::Started => Record::Started { container: container.clone() },
+            };
+            log.record(&record).map_err(io::Error::other)
+        };
+        let collected = collector::collect(&self.container, self.mode, &self.config_path, &mut on_event).await;
+        if self.restart {
+            tracing::info!("restarting {} to empty its blob descriptor cache", self.container.name());
+            self.container.restart().await?;
+        }
+        Ok(collected?)
+    }
+
+    /// Measures the storage: on this host where it is known, else in the container.
+    pub async fn measure(&self, config: &Config) -> Measured {
+        measure(config.paths.host_storage.as_deref(), Some(&self.container), &self.storage_path).await
+    }
+}
+
+/// Measures the storage without a container.
+pub async fn measure_on_host(config: &Config) -> Measured {
+    measure(config.paths.host_storage.as_deref(), None, DEFAULT_STORAGE).await
+}
+
+/// Starts a container that an interrupted run had stopped, if it is still stopped.
+///
+/// # Errors
+/// When it cannot be found or started.
+pub async fn start_again(
+    config: &Config,
+    environment: &BTreeMap<String, String>,
+    name: &str,
+) -> Result<(), CollectError> {
+    let container = engine(config, environment).await?.container(name).await?;
+    if !container.is_running().await? {
+        tracing::warn!("starting {name} again: an interrupted run had stopped it");
+        container.start().await?;
+    }
+    Ok(())
+}
+
+async fn container(config: &Config, environment: &BTreeMap<String, String>) -> Result<Container, CollectError> {
+    Ok(engine(config, environment).await?.container(&config.registry.container).await?)
+}
+
+async fn engine(config: &Config, environment: &BTreeMap<String, String>) -> Result<Engine, CollectError> {
+    let variable = |name: &str| environment.get(name).map(String::as_str).filter(|value| !value.is_empty());
+    let config_dir = docker_config_dir(environment);
+    let certificates = variable("DOCKER_TLS_VERIFY")
+        .map(|_| variable("DOCKER_CERT_PATH").map_or_else(|| config_dir.clone(), PathBuf::from));
+    let connection = Connection {
+        host: config.registry.docker_host.as_deref().or_else(|| variable("DOCKER_HOST")),
+        context: variable("DOCKER_CONTEXT"),
+        config_dir: &config_dir,
+        certificates: certificates.as_deref(),
+    };
+    Ok(Engine::connect(&connection).await?)
+}
+
+/// `DOCKER_CONFIG`, else `~/.docker`.
+#[must_use]
+pub fn docker_config_dir(environment: &BTreeMap<String, String>) -> PathBuf {
+    let home = || environment.get("HOME").map_or_else(PathBuf::new, PathBuf::from).join(".docker");
+    environment.get("DOCKER_CONFIG").map_or_else(home, PathBuf::from)
+}
+
+fn config_path(config: &Config, container: &Container) -> String {
+    non_empty(&config.paths.config)
+        .or_else(|| registry_config::path(&container.command_line(), &container.environment()))
+        .unwrap_or_else(|| DEFAULT_CONFIG.to_owned())
+}
+
+async fn read_config(container: &Container, path: &str) -> Result<RegistryConfig, CollectError> {
+    let name = || container.name().to_owned();
+    let bytes = container.read_file(path).await?;
+    let bytes = bytes.ok_or_else(|| CollectError::NoConfig { container: name(), path: path.to_owned() })?;
+    let read = RegistryConfig::read(&bytes, &container.environment())
+        .map_err(|source| CollectError::Config { container: name(), path: path.to_owned(), source })?;
+    match read.proxy {
+        Some(remote) => Err(CollectError::PullThroughCache(remote)),
+        None => Ok(read),
+    }
+}
+
+fn non_empty(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}

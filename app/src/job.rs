@@ -1,0 +1,246 @@
+//! The whole job: survey, judge, draw, audit, apply, collect, measure, report.
+
+use std::collections::BTreeMap;
+
+use clean_registry_core::audit::{Audited, Sound, audit};
+use clean_registry_core::decision::Decision;
+use clean_registry_core::hazard::Hazards;
+use clean_registry_core::inventory::{Concern, Inventory};
+use clean_registry_core::journal::{Ending, Outcome, Record};
+use clean_registry_core::plan::{Action, Plan, draw};
+use clean_registry_core::policy::{Policy, RepoVerdicts, Verdicts, judge};
+use clean_registry_core::report::summarize;
+
+use crate::apply::{Applied, Apply};
+use crate::cli::context::Context;
+use crate::cli::exit::{Exit, Failure};
+use crate::collect::{CollectError, Collector, measure_on_host, start_again};
+use crate::leftovers::Leftovers;
+use crate::registry::Writer;
+use crate::report::{Collection, Report};
+use crate::runtime::measure::Measured;
+use crate::state::{Lock, RunLog};
+
+/// When garbage is collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CollectWhen {
+    /// When something was deleted since the last collection.
+    Deleted,
+    /// In any case.
+    Always,
+    /// Not now: what was done is to be undone, or was an undo.
+    Never,
+}
+
+/// What a registry holds and what becomes of it.
+#[derive(Debug)]
+pub struct Drawn {
+    /// What was seen.
+    pub inventory: Inventory,
+    /// What was decided.
+    pub verdicts: Verdicts,
+    /// What follows from that.
+    pub plan: Plan,
+}
+
+/// Judges an inventory by the configuration's policy, and draws the plan.
+#[must_use]
+pub fn decide(ctx: &Context, inventory: Inventory) -> Drawn {
+    let policy = ctx.config.policy();
+    let mut verdicts = judge(&inventory, &policy, ctx.now);
+    if let Some(only) = &ctx.only {
+        verdicts.repos.retain(|name, _| only.is_match(name.as_str()));
+    }
+    let plan = draw(&inventory, &verdicts, &policy, ctx.now);
+    Drawn { inventory, verdicts, plan }
+}
+
+/// Does the whole job once.
+///
+/// # Errors
+/// When nothing was done, or the work had to be broken off. What could only be done in part is told by the report.
+pub async fn run(ctx: &Context, collect_when: CollectWhen) -> Result<Report, Failure> {
+    let mut work = Work::begin(ctx).await?;
+    let inventory = ctx.survey(work.scope(), &work.leftovers.unfinished).await?;
+    let mut drawn = decide(ctx, inventory);
+    if let Some(step) = drawn.plan.steps.first() {
+        let powers = work.writer.probe(&step.repository).await?;
+        if powers != drawn.inventory.powers {
+            drawn = decide(ctx, Inventory { powers, ..drawn.inventory });
+        }
+    }
+    log_decisions(&drawn.verdicts);
+    let Drawn { inventory, verdicts, plan } = drawn;
+    let Audited { sound, stale } = audit(plan, &inventory, &ctx.config.promises())
+        .map_err(|unsound| refused(&format!("the plan did not pass its audit: {unsound}")))?;
+    if let Some(stale) = stale.first() {
+        return Err(refused(&format!("the plan did not pass its audit: {}: {}", stale.step, stale.why)));
+    }
+    let mut report = work.carry_out(&sound, &inventory, collect_when).await?;
+    report.summary = Some(summarize(&inventory, &verdicts));
+    Ok(report)
+}
+
+fn refused(message: &str) -> Failure {
+    Failure::new(Exit::Unsafe, message)
+        .hinted("nothing was deleted; this is a fault of the program: please report it with the plan of `clean-registry plan`")
+}
+
+fn log_decisions(verdicts: &Verdicts) {
+    for (name, RepoVerdicts { tags, .. }) in &verdicts.repos {
+        for (tag, decision) in tags {
+            match decision {
+                Decision::Keep(grounds) => tracing::debug!("keep {name}:{tag}: {grounds}"),
+                Decision::Remove(cause) => tracing::info!("remove {name}:{tag}: {cause}"),
+            }
+        }
+    }
+}
+
+/// A run at work: it holds the lock, and has found what it will need before anything is deleted.
+pub struct Work<'a> {
+    ctx: &'a Context,
+    /// What can change the registry.
+    pub writer: Writer,
+    collector: Option<Collector>,
+    /// What earlier runs left undone.
+    pub leftovers: Leftovers,
+    _lock: Lock,
+}
+
+impl<'a> Work<'a> {
+    /// Takes the lock, starts again what an interrupted run had stopped, and finds the collector.
+    ///
+    /// # Errors
+    /// When another run is at work, or the collector could not do its work later.
+    pub async fn begin(ctx: &'a Context) -> Result<Self, Failure> {
+        let lock = ctx.state.lock()?;
+        let leftovers = Leftovers::find(&ctx.state)?;
+        for run in &leftovers.interrupted {
+            tracing::warn!("run {} was interrupted; what it left is taken over", run.name);
+        }
+        if let Some(container) = &leftovers.stopped_container {
+            start_again(&ctx.config, &ctx.environment, container).await?;
+        }
+        let collector = Collector::find(&ctx.config, &ctx.environment).await?;
+        Ok(Self { ctx, writer: Writer::new(ctx.reader.clone()), collector, leftovers, _lock: lock })
+    }
+
+    /// What to survey: the collector works on the whole storage, so what it might lose is looked for in all of it.
+    fn scope(&self) -> Option<&globset::GlobMatcher> {
+        if self.collector.is_some() { None } else { self.ctx.only.as_ref() }
+    }
+
+    /// Applies a sound plan, collects the garbage, and measures.
+    ///
+    /// # Errors
+    /// When the collector would lose something, or the journal cannot be written.
+    pub async fn carry_out(
+        &mut self,
+        sound: &Sound,
+        inventory: &Inventory,
+        collect_when: CollectWhen,
+    ) -> Result<Report, Failure> {
+        let plan = sound.plan();
+        let mut report = Report::new(plan);
+        let may_collect = match collect_when {
+            CollectWhen::Always => true,
+            CollectWhen::Deleted => !plan.steps.is_empty() || self.leftovers.owes_collection,
+            CollectWhen::Never => false,
+        };
+        let hazards = Hazards::after(plan, inventory);
+        if self.collector.is_some() && may_collect {
+            Collector::check(&hazards)?;
+        }
+        if plan.steps.is_empty() && !(self.collector.is_some() && may_collect) {
+            report.collection = self.not_collected(collect_when);
+            self.leftovers.close(&self.ctx.state)?;
+            return Ok(report.with_gaps(has_wide_gaps(inventory)));
+        }
+        let before = self.measure().await;
+        let log = self.ctx.state.begin(plan, self.ctx.now)?;
+        self.leftovers.close(&self.ctx.state)?;
+        let applied = self.apply(sound, inventory, &log).await?;
+        if self.ctx.interrupt.is_set() {
+            return Err(Failure::new(Exit::Interrupted, format!("interrupted; run {} can be undone", log.name()))
+                .hinted("the next run takes over what is left"));
+        }
+        let deletes = deleted(plan, &applied) || self.leftovers.owes_collection;
+        if collect_when == CollectWhen::Always || (deletes && collect_when == CollectWhen::Deleted) {
+            report.collection = self.collect(&hazards, &log).await?;
+        } else {
+            report.collection = self.not_collected(collect_when);
+        }
+        report.run = Some(log.name().to_owned());
+        report.measured(before, self.measure().await);
+        report.applied(plan, applied);
+        let report = report.with_gaps(has_wide_gaps(inventory));
+        log.end(if report.exit == Exit::Done { Ending::Complete } else { Ending::InPart })?;
+        Ok(report)
+    }
+
+    async fn apply(&self, sound: &Sound, inventory: &Inventory, log: &RunLog) -> Result<Applied, Failure> {
+        let Context { progress, interrupt, state, .. } = self.ctx;
+        let vault = state.vault();
+        let apply = Apply { writer: &self.writer, inventory, vault: &vault, log, progress, interrupt };
+        Ok(apply.run(sound).await?)
+    }
+
+    async fn collect(&self, hazards: &Hazards, log: &RunLog) -> Result<Collection, Failure> {
+        let Some(collector) = &self.collector else { return Ok(self.not_collected(CollectWhen::Deleted)) };
+        tracing::info!("collecting garbage");
+        let collected = match collector.run(&self.writer, hazards, log).await {
+            Ok(collected) => collected,
+            Err(error) => return Ok(failed(&error)),
+        };
+        if let Err(error) = self.ctx.reader.ping().await {
+            return Ok(Collection::Failed {
+                why: format!("after the collection the registry does not answer: {error}"),
+                hint: error.hint(),
+            });
+        }
+        log.record(&Record::Collected)?;
+        let (blobs, layer_links) = (collected.blobs, collected.layer_links);
+        tracing::info!("collected {blobs} blobs and {layer_links} layer links");
+        Ok(Collection::Done { blobs, layer_links })
+    }
+
+    fn not_collected(&self, when: CollectWhen) -> Collection {
+        let why = match (when, &self.collector) {
+            (CollectWhen::Never, _) => "not now, so that what was done can be undone",
+            (_, None) => "no container is configured, or garbage_collection.mode is none: no space is freed",
+            _ => "nothing was deleted",
+        };
+        Collection::None { why: why.to_owned() }
+    }
+
+    async fn measure(&self) -> Measured {
+        match &self.collector {
+            Some(collector) => collector.measure(&self.ctx.config).await,
+            None => measure_on_host(&self.ctx.config).await,
+        }
+    }
+}
+
+fn failed(error: &CollectError) -> Collection {
+    tracing::error!("garbage was not collected: {error}");
+    Collection::Failed { why: error.to_string(), hint: error.hint() }
+}
+
+fn deleted(plan: &Plan, applied: &Applied) -> bool {
+    let outcomes: &BTreeMap<usize, Outcome> = &applied.outcomes;
+    let mut done = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Done | Outcome::Already));
+    done.any(|(position, _)| plan.steps[*position].action == Action::Delete)
+}
+
+/// A repository or a part of the catalog that could not be seen at all: the work was done in part.
+fn has_wide_gaps(inventory: &Inventory) -> bool {
+    let whole = |gap: &clean_registry_core::inventory::Gap| gap.concerns == Concern::Repository;
+    !inventory.gaps.is_empty() || inventory.repos.values().any(|repo| repo.gaps.iter().any(whole))
+}
+
+/// The policy of a context, for those who only want to read it.
+#[must_use]
+pub fn policy(ctx: &Context) -> Policy {
+    ctx.config.policy()
+}

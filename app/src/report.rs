@@ -1,0 +1,230 @@
+//! What a run came to: as data for programs, as text for people.
+
+use clean_registry_core::journal::Outcome;
+use clean_registry_core::name::Bytes;
+use clean_registry_core::plan::{Estimate, Freed, Plan, Step};
+use clean_registry_core::report::{Counts, Summary};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use crate::apply::Applied;
+use crate::cli::exit::Exit;
+use crate::runtime::measure::{Measured, Where};
+
+/// A figure this far from the estimate is worth a word, as a share of the estimate …
+const FAR: f64 = 0.2;
+/// … and at least this much, so that directories and links do not count.
+const FAR_AT_LEAST: u64 = 1 << 20;
+
+/// What a run came to.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The run's name, for `undo`; absent if nothing had to be done.
+    pub run: Option<String>,
+    /// The registry.
+    pub registry: String,
+    /// The moment that ages were measured from.
+    pub as_of: jiff::Timestamp,
+    /// The policy as a sentence.
+    pub policy: String,
+    /// Numbers by repository; absent where no policy was judged by.
+    pub summary: Option<Summary>,
+    /// What came of every step.
+    pub steps: Vec<Taken>,
+    /// What could not be learned.
+    pub gaps: Vec<String>,
+    /// What came of the collection.
+    pub collection: Collection,
+    /// The storage.
+    pub storage: Storage,
+    /// The exit code.
+    #[serde(serialize_with = "as_code")]
+    pub exit: Exit,
+}
+
+/// A step with what came of it.
+#[derive(Debug, Serialize)]
+pub struct Taken {
+    /// The step.
+    #[serde(flatten)]
+    pub step: Step,
+    /// What came of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What came of the collection.
+#[derive(Debug, Serialize)]
+#[serde(tag = "collection", rename_all = "kebab-case")]
+pub enum Collection {
+    /// Garbage was collected.
+    Done {
+        /// Blobs removed.
+        blobs: u64,
+        /// Layer links removed.
+        layer_links: u64,
+    },
+    /// There was none.
+    None {
+        /// Why.
+        why: String,
+    },
+    /// It failed.
+    Failed {
+        /// What happened.
+        why: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+}
+
+/// The storage before and after.
+#[derive(Debug, Default, Serialize)]
+pub struct Storage {
+    /// Bytes before, measured.
+    pub before: Option<Bytes>,
+    /// Bytes after, measured.
+    pub after: Option<Bytes>,
+    /// Bytes that are gone, measured.
+    pub freed: Option<Freed>,
+    /// Bytes that might have been freed, by what manifests say.
+    pub estimate: Estimate,
+    /// Where it was measured, or why it was not.
+    pub measured: String,
+}
+
+fn as_code<S: serde::Serializer>(exit: &Exit, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_i32(*exit as i32)
+}
+
+impl Report {
+    /// A report on a plan of which nothing has been done yet.
+    #[must_use]
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            run: None,
+            registry: plan.registry.clone(),
+            as_of: plan.as_of,
+            policy: plan.policy.sentence.clone(),
+            summary: None,
+            steps: Vec::new(),
+            gaps: plan.gaps.clone(),
+            collection: Collection::None { why: "nothing was deleted".to_owned() },
+            storage: Storage { estimate: plan.estimate, ..Storage::default() },
+            exit: Exit::Done,
+        }
+    }
+
+    /// Adds what came of the steps.
+    pub fn applied(&mut self, plan: &Plan, applied: Applied) {
+        let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Reverted { .. });
+        if applied.count(failed) > 0 || matches!(self.collection, Collection::Failed { .. }) {
+            self.exit = Exit::InPart;
+        }
+        let taken = applied.outcomes.into_iter();
+        self.steps = taken.map(|(position, outcome)| Taken { step: plan.steps[position].clone(), outcome }).collect();
+    }
+
+    /// Whole repositories could not be seen: done in part.
+    #[must_use]
+    pub fn with_gaps(mut self, has_wide_gaps: bool) -> Self {
+        if has_wide_gaps && self.exit == Exit::Done {
+            self.exit = Exit::InPart;
+        }
+        self
+    }
+
+    /// Adds what was measured before and after.
+    pub fn measured(&mut self, before: Measured, after: Measured) {
+        self.storage.measured = match (&before, &after) {
+            (Measured::Unavailable(why), _) | (_, Measured::Unavailable(why)) => format!("unavailable: {why}"),
+            (_, Measured::Bytes(_, Where::Host(path))) => format!("on this host, {}", path.display()),
+            (_, Measured::Bytes(_, Where::Container(name))) => format!("inside container {name}"),
+        };
+        let bytes = |measured: Measured| match measured {
+            Measured::Bytes(bytes, _) => Some(bytes),
+            Measured::Unavailable(_) => None,
+        };
+        self.storage.before = bytes(before);
+        self.storage.after = bytes(after);
+        let freed = |before: Bytes, after: Bytes| Freed(Bytes(before.0.saturating_sub(after.0)));
+        self.storage.freed = self.storage.before.zip(self.storage.after).map(|(before, after)| freed(before, after));
+    }
+
+    /// The report for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut lines = Vec::new();
+        if let Some(summary) = &self.summary {
+            lines.push(table(summary));
+        }
+        lines.push(self.outcome_line());
+        lines.push(match &self.collection {
+            Collection::Done { blobs, layer_links } => {
+                format!("Garbage collection: {blobs} blobs and {layer_links} layer links removed")
+            }
+            Collection::None { why } => format!("Garbage collection: none ({why})"),
+            Collection::Failed { why, hint } => {
+                let hint = hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+                format!("Garbage collection: FAILED, {why}{hint}")
+            }
+        });
+        lines.extend(self.storage_lines());
+        if let (Some(run), Collection::None { .. } | Collection::Failed { .. }) = (&self.run, &self.collection) {
+            lines.push(format!("To take it back: clean-registry undo {run}"));
+        }
+        lines.join("\n")
+    }
+
+    fn outcome_line(&self) -> String {
+        let count = |wanted: fn(&Outcome) -> bool| self.steps.iter().filter(|taken| wanted(&taken.outcome)).count();
+        let done = count(|outcome| matches!(outcome, Outcome::Done | Outcome::Already));
+        let stale = count(|outcome| matches!(outcome, Outcome::Stale { .. }));
+        let failed = count(|outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Reverted { .. }));
+        if self.steps.is_empty() {
+            return "Nothing to remove".to_owned();
+        }
+        format!("Steps: {done} done, {stale} left alone because the registry had moved on, {failed} failed")
+    }
+
+    fn storage_lines(&self) -> Vec<String> {
+        let Storage { before, after, freed, estimate, measured } = &self.storage;
+        let (Some(before), Some(after), Some(Freed(freed))) = (before, after, freed) else {
+            let why = if measured.is_empty() { "nothing was done" } else { measured };
+            return vec![format!("Storage: not measured ({why})")];
+        };
+        let mut lines =
+            vec![format!("Storage: {before} before, {after} after, {freed} freed (measured {measured})")];
+        #[expect(clippy::cast_precision_loss, reason = "a share is compared")]
+        let far = freed.0.abs_diff(estimate.0.0) as f64 > FAR * estimate.0.0 as f64;
+        if matches!(self.collection, Collection::Done { .. }) && far && freed.0.abs_diff(estimate.0.0) > FAR_AT_LEAST {
+            let why = if freed.0 > estimate.0.0 {
+                "the collection also removed garbage from before this run"
+            } else {
+                "images pushed meanwhile, or manifests that no tag leads to, hold the rest"
+            };
+            lines.push(format!("hint: the plan's estimate was {}: {why}", estimate.0));
+        }
+        lines
+    }
+}
+
+/// The table of a summary: a line a repository that has tags, and a total.
+#[must_use]
+pub fn table(summary: &Summary) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["REPOSITORY", "TAGS", "KEPT", "REMOVED", "ESTIMATE"]);
+    let row = |name: &str, counts: &Counts| {
+        [name.to_owned(), counts.tags.to_string(), counts.kept.to_string(), counts.removed.to_string(), counts.bytes.to_string()]
+    };
+    for line in summary.repositories.iter().filter(|line| line.counts.tags > 0) {
+        table.add_row(row(line.repository.as_str(), &line.counts));
+    }
+    table.add_row(row("total", &summary.total));
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let text = table.to_string();
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
