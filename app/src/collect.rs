@@ -21,7 +21,7 @@ use crate::state::RunLog;
 const DEFAULT_CONFIG: &str = "/etc/distribution/config.yml";
 const DEFAULT_STORAGE: &str = "/var/lib/registry";
 /// What a repository is given so that the collector sees it.
-const ANCHOR: &[u8] = b"{}";
+const ANCHOR: bytes::Bytes = bytes::Bytes::from_static(b"{}");
 
 /// Why garbage cannot be collected, or was not.
 #[derive(Debug, Error)]
@@ -75,7 +75,7 @@ pub enum CollectError {
         /// The repository.
         repository: RepoName,
         /// What happened.
-        source: crate::registry::Error,
+        source: crate::registry::Refusal,
     },
 }
 
@@ -98,7 +98,7 @@ impl CollectError {
                  garbage_collection.mode to none; nothing was deleted"
             }
             Self::ForeignDigest { .. } => "set garbage_collection.mode to none; nothing was deleted",
-            Self::Anchor { .. } => return None,
+            Self::Anchor { source, .. } => return source.hint(),
         };
         Some(hint.to_owned())
     }

@@ -8,7 +8,7 @@ use clean_registry_core::hazard::Hazards;
 use clean_registry_core::inventory::{Concern, Inventory};
 use clean_registry_core::journal::{Ending, Outcome, Record};
 use clean_registry_core::plan::{Action, Plan, draw};
-use clean_registry_core::policy::{Policy, RepoVerdicts, Verdicts, judge};
+use clean_registry_core::policy::{RepoVerdicts, Verdicts, judge};
 use clean_registry_core::report::summarize;
 
 use crate::apply::{Applied, Apply};
@@ -20,6 +20,7 @@ use crate::registry::Writer;
 use crate::report::{Collection, Report};
 use crate::runtime::measure::Measured;
 use crate::state::{Lock, RunLog};
+use crate::survey::Scope;
 
 /// When garbage is collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +49,7 @@ pub struct Drawn {
 pub fn decide(ctx: &Context, inventory: Inventory) -> Drawn {
     let policy = ctx.config.policy();
     let mut verdicts = judge(&inventory, &policy, ctx.now);
-    if let Some(only) = &ctx.only {
-        verdicts.repos.retain(|name, _| only.is_match(name.as_str()));
-    }
+    verdicts.repos.retain(|name, _| ctx.scope.includes(name));
     let plan = draw(&inventory, &verdicts, &policy, ctx.now);
     Drawn { inventory, verdicts, plan }
 }
@@ -61,7 +60,7 @@ pub fn decide(ctx: &Context, inventory: Inventory) -> Drawn {
 /// When nothing was done, or the work had to be broken off. What could only be done in part is told by the report.
 pub async fn run(ctx: &Context, collect_when: CollectWhen) -> Result<Report, Failure> {
     let mut work = Work::begin(ctx).await?;
-    let inventory = ctx.survey(work.scope(), &work.leftovers.unfinished).await?;
+    let inventory = ctx.survey(work.survey_scope(collect_when, &ctx.scope), &work.leftovers.unfinished).await?;
     let mut drawn = decide(ctx, inventory);
     if let Some(step) = drawn.plan.steps.first() {
         let powers = work.writer.probe(&step.repository).await?;
@@ -126,9 +125,11 @@ impl<'a> Work<'a> {
         Ok(Self { ctx, writer: Writer::new(ctx.reader.clone()), collector, leftovers, _lock: lock })
     }
 
-    /// What to survey: the collector works on the whole storage, so what it might lose is looked for in all of it.
-    fn scope(&self) -> Option<&globset::GlobMatcher> {
-        if self.collector.is_some() { None } else { self.ctx.only.as_ref() }
+    /// What to survey for work on `scope`: the collector works on the whole storage, so what it might lose is looked for
+    /// in all of it.
+    #[must_use]
+    pub fn survey_scope<'s>(&self, collect_when: CollectWhen, scope: &'s Scope) -> &'s Scope {
+        if self.collector.is_some() && collect_when != CollectWhen::Never { &Scope::All } else { scope }
     }
 
     /// Applies a sound plan, collects the garbage, and measures.
@@ -237,10 +238,4 @@ fn deleted(plan: &Plan, applied: &Applied) -> bool {
 fn has_wide_gaps(inventory: &Inventory) -> bool {
     let whole = |gap: &clean_registry_core::inventory::Gap| gap.concerns == Concern::Repository;
     !inventory.gaps.is_empty() || inventory.repos.values().any(|repo| repo.gaps.iter().any(whole))
-}
-
-/// The policy of a context, for those who only want to read it.
-#[must_use]
-pub fn policy(ctx: &Context) -> Policy {
-    ctx.config.policy()
 }

@@ -1,7 +1,17 @@
 //! Acts on registries: the library behind the binary `clean-registry`.
+//!
+//! The deeds are [`survey`], [`apply`] and [`collect`]; [`job`] strings them together with what
+//! [`clean_registry_core`] decides between them. They act on a [`registry`] over HTTP and on the [`runtime`] its process
+//! lives in, and remember in [`state`]. The [`cli`] resolves what the user says, once.
 
+pub mod apply;
 pub mod cli;
+pub mod collect;
 pub mod demo;
+pub mod job;
+pub mod leftovers;
 pub mod registry;
+pub mod report;
 pub mod runtime;
 pub mod state;
+pub mod survey;

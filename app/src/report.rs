@@ -213,7 +213,7 @@ impl Report {
 #[must_use]
 pub fn table(summary: &Summary) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(["REPOSITORY", "TAGS", "KEPT", "REMOVED", "ESTIMATE"]);
     let row = |name: &str, counts: &Counts| {
         [name.to_owned(), counts.tags.to_string(), counts.kept.to_string(), counts.removed.to_string(), counts.bytes.to_string()]

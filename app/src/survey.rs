@@ -24,6 +24,29 @@ const TAGS: usize = 64;
 /// No image configuration is larger.
 const CONFIG_LIMIT: u64 = 8 << 20;
 
+/// Which repositories to look at.
+#[derive(Debug, Clone)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// Those whose name matches.
+    Matching(GlobMatcher),
+    /// Exactly these.
+    These(BTreeSet<RepoName>),
+}
+
+impl Scope {
+    /// Whether `name` is to be looked at.
+    #[must_use]
+    pub fn includes(&self, name: &RepoName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Matching(glob) => glob.is_match(name.as_str()),
+            Self::These(names) => names.contains(name),
+        }
+    }
+}
+
 /// What to look at, and with what.
 #[derive(Debug)]
 pub struct Survey<'a> {
@@ -31,8 +54,8 @@ pub struct Survey<'a> {
     pub reader: &'a Reader,
     /// What is known of manifests by digest.
     pub facts: &'a Facts,
-    /// Only repositories whose name this matches.
-    pub only: Option<&'a GlobMatcher>,
+    /// Which repositories.
+    pub scope: &'a Scope,
     /// Manifests to look for although no tag may lead to them.
     pub also: &'a BTreeMap<RepoName, BTreeSet<Digest>>,
     /// Told how far it is.
@@ -46,17 +69,7 @@ impl Survey<'_> {
     /// When the registry cannot be reached or does not let itself be listed at all. All else is a gap.
     pub async fn take(&self, now: Timestamp) -> Result<Inventory, Error> {
         self.reader.ping().await?;
-        let listing = self.reader.catalog().await;
-        let mut gaps: Vec<String> = Vec::new();
-        match listing.broke_off {
-            Some(error) if listing.repositories.is_empty() => return Err(error),
-            Some(error) => gaps.push(format!("the catalog broke off, repositories may be missing: {error}")),
-            None => {}
-        }
-        gaps.extend(listing.odd.iter().map(|name| format!("{name:?} is not a repository name; left alone")));
-        let names = listing.repositories.into_iter().chain(self.also.keys().cloned());
-        let names: BTreeSet<RepoName> =
-            names.filter(|name| self.only.is_none_or(|only| only.is_match(name.as_str()))).collect();
+        let (names, gaps) = self.names().await?;
         self.progress.begin("survey", 0);
         let surveyed: Vec<(RepoName, Repo, Option<Powers>)> =
             stream::iter(names).map(|name| self.repository(name)).buffer_unordered(REPOSITORIES).collect().await;
@@ -68,6 +81,23 @@ impl Survey<'_> {
             repos: surveyed.into_iter().map(|(name, repo, _)| (name, repo)).collect(),
             gaps,
         })
+    }
+
+    /// The repositories to look at, and what the catalog could not tell.
+    async fn names(&self) -> Result<(BTreeSet<RepoName>, Vec<String>), Error> {
+        if let Scope::These(names) = self.scope {
+            return Ok((names.clone(), Vec::new()));
+        }
+        let listing = self.reader.catalog().await;
+        let mut gaps: Vec<String> = Vec::new();
+        match listing.broke_off {
+            Some(error) if listing.repositories.is_empty() => return Err(error),
+            Some(error) => gaps.push(format!("the catalog broke off, repositories may be missing: {error}")),
+            None => {}
+        }
+        gaps.extend(listing.odd.iter().map(|name| format!("{name:?} is not a repository name; left alone")));
+        let names = listing.repositories.into_iter().chain(self.also.keys().cloned());
+        Ok((names.filter(|name| self.scope.includes(name)).collect(), gaps))
     }
 
     async fn repository(&self, name: RepoName) -> (RepoName, Repo, Option<Powers>) {

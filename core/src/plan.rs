@@ -263,7 +263,9 @@ pub fn estimate(inventory: &Inventory, verdicts: &Verdicts) -> BTreeMap<RepoName
             let own = (*digest, manifest.size);
             let held = manifest.blobs().map(|blob| (blob.digest, blob.size)).chain([own]);
             if matches!(verdict, Some(Decision::Remove(_))) {
-                held.for_each(|(digest, size)| drop(going.entry(digest).or_insert((name, size))));
+                for (digest, size) in held {
+                    going.entry(digest).or_insert((name, size));
+                }
             } else {
                 staying.extend(held.map(|(digest, _)| digest));
             }

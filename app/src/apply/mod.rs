@@ -15,7 +15,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::cli::interrupt::Interrupt;
 use crate::cli::progress::Progress;
-use crate::registry::{Error, Writer};
+use crate::registry::{Error, Refusal, Writer};
 use crate::state::{RunLog, StateError, Vault};
 
 mod settle;
@@ -59,14 +59,20 @@ impl Applied {
 /// Why a step broke off.
 enum Stop {
     /// The registry would not: the step has failed, the run goes on.
-    Registry(Error),
+    Registry(Refusal),
     /// The journal or the vault cannot be written: the run must stop.
     State(StateError),
 }
 
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Registry(refusal)
+    }
+}
+
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
-        Self::Registry(error)
+        Self::Registry(error.into())
     }
 }
 

@@ -1,10 +1,10 @@
 //! After the last step in a repository: whatever was to stay must still lead somewhere.
 
-use clean_registry_core::name::{Digest, Tag};
+use clean_registry_core::name::Tag;
 use futures_util::{StreamExt as _, stream};
 
 use super::{Site, Stop};
-use crate::registry::{Error, Reference};
+use crate::registry::Error;
 use crate::state::StateError;
 
 /// Tags looked at side by side.
@@ -57,7 +57,7 @@ impl Site<'_> {
     async fn revive(&mut self, tag: &Tag) -> Result<Option<usize>, Stop> {
         for index in (0..self.deleted.len()).rev() {
             let (position, digest) = self.deleted[index];
-            self.restore_deleted(digest).await?;
+            self.put_back(digest).await?;
             if self.head_tag(tag).await?.is_some() {
                 self.deleted.remove(index);
                 return Ok(Some(position));
@@ -65,11 +65,5 @@ impl Site<'_> {
             self.apply.writer.delete_manifest(&self.name, &digest).await?;
         }
         Ok(None)
-    }
-
-    async fn restore_deleted(&self, digest: Digest) -> Result<(), Stop> {
-        let (media_type, bytes) = self.apply.vault.get(digest)?;
-        let reference = Reference::Digest(digest);
-        Ok(self.apply.writer.put_manifest(&self.name, &reference, &media_type, bytes).await?)
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+
 use clean_registry_core::journal::Outcome;
 use clean_registry_core::name::{Digest, MediaType, Tag};
 use clean_registry_core::plan::Step;
 
 use super::{Site, Stop};
-use crate::registry::{Error, RawManifest, Reference};
+use crate::registry::{Error, Reference};
 
 /// How often a deletion that left a tag behind is tried again.
 const DELETE_TRIES: usize = 2;
@@ -18,7 +20,9 @@ impl Site<'_> {
         if let Some(why) = self.moved(step).await? {
             return Ok(Outcome::Stale { why });
         }
-        let Some(manifest) = self.keep_in_vault(step.digest).await? else { return Ok(Outcome::Already) };
+        if !self.keep_in_vault(step.digest).await? {
+            return Ok(Outcome::Already);
+        }
         self.intend(position, step)?;
         for tries_left in (0..DELETE_TRIES).rev() {
             let sent = self.apply.writer.delete_manifest(&self.name, &step.digest).await;
@@ -29,7 +33,7 @@ impl Site<'_> {
             let after = self.list().await?;
             let vanished = self.listed.iter().find(|tag| !after.contains(*tag) && !step.tags.contains(tag));
             if let Some(tag) = vanished.cloned() {
-                self.put_back(step.digest, &manifest).await?;
+                self.put_back(step.digest).await?;
                 let why = format!("tag {tag} vanished with it and may have been moved to it meanwhile");
                 return Ok(Outcome::Reverted { why });
             }
@@ -39,7 +43,7 @@ impl Site<'_> {
                 return Ok(Outcome::Done);
             };
             // The tag would be listed and lead nowhere: the image comes back, so that the registry is whole.
-            self.put_back(step.digest, &manifest).await?;
+            self.put_back(step.digest).await?;
             if tries_left == 0 {
                 return Ok(Outcome::Reverted { why: format!("the registry does not let go of tag {dangling}") });
             }
@@ -53,13 +57,13 @@ impl Site<'_> {
         if let Some(why) = self.moved(step).await? {
             return Ok(Outcome::Stale { why });
         }
-        let Some(manifest) = self.keep_in_vault(step.digest).await? else {
+        if !self.keep_in_vault(step.digest).await? {
             return Ok(Outcome::Stale { why: "its manifest is gone".to_owned() });
-        };
+        }
         self.intend(position, step)?;
         self.apply.writer.delete_tag(&self.name, tag).await?;
         if self.head_digest(step.digest).await?.is_none() {
-            self.put_back(step.digest, &manifest).await?;
+            self.put_back(step.digest).await?;
             return Ok(Outcome::Failed { why: "the manifest went with its tag and was put back".to_owned() });
         }
         self.listed.remove(tag);
@@ -95,10 +99,9 @@ impl Site<'_> {
         if self.head_digest(step.digest).await?.is_some() {
             return Ok(Outcome::Already);
         }
-        let (media_type, bytes) = self.apply.vault.get(step.digest)?;
+        self.apply.vault.get(step.digest)?;
         self.intend(position, step)?;
-        let reference = Reference::Digest(step.digest);
-        self.apply.writer.put_manifest(&self.name, &reference, &media_type, bytes).await?;
+        self.put_back(step.digest).await?;
         Ok(if self.head_digest(step.digest).await?.is_some() {
             Outcome::Done
         } else {
@@ -136,28 +139,31 @@ impl Site<'_> {
         Ok(None)
     }
 
-    /// Reads a manifest and keeps it, so that it can be put back. `None` if it is gone.
-    async fn keep_in_vault(&self, digest: Digest) -> Result<Option<RawManifest>, Stop> {
+    /// Reads a manifest and keeps it, so that it can be put back. False if it is gone.
+    async fn keep_in_vault(&self, digest: Digest) -> Result<bool, Stop> {
         let reference = Reference::Digest(digest);
         let Some(manifest) = self.apply.writer.reader().manifest(&self.name, &reference).await? else {
-            return Ok(None);
+            return Ok(false);
         };
         self.apply.vault.put(digest, &manifest.media_type, &manifest.bytes)?;
-        Ok(Some(manifest))
+        Ok(true)
     }
 
-    async fn bytes(&self, digest: Digest) -> Result<(MediaType, Vec<u8>), Stop> {
+    async fn bytes(&self, digest: Digest) -> Result<(MediaType, Bytes), Stop> {
         let reference = Reference::Digest(digest);
         if let Some(manifest) = self.apply.writer.reader().manifest(&self.name, &reference).await? {
-            return Ok((manifest.media_type, manifest.bytes.to_vec()));
+            return Ok((manifest.media_type, manifest.bytes));
         }
-        Ok(self.apply.vault.get(digest)?)
+        let (media_type, bytes) = self.apply.vault.get(digest)?;
+        Ok((media_type, bytes.into()))
     }
 
-    pub(super) async fn put_back(&self, digest: Digest, manifest: &RawManifest) -> Result<(), Error> {
+    /// Puts a manifest back by its digest, from the vault.
+    pub(super) async fn put_back(&self, digest: Digest) -> Result<(), Stop> {
+        let (media_type, bytes) = self.apply.vault.get(digest)?;
         let reference = Reference::Digest(digest);
-        let bytes = manifest.bytes.to_vec();
-        self.apply.writer.put_manifest(&self.name, &reference, &manifest.media_type, bytes).await
+        self.apply.writer.put_manifest(&self.name, &reference, &media_type, bytes.into()).await?;
+        Ok(())
     }
 
     pub(super) async fn list(&self) -> Result<BTreeSet<Tag>, Error> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clean_registry_core::inventory::Inventory;
 use clean_registry_core::name::{Digest, RepoName};
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobBuilder;
 use jiff::Timestamp;
 
 use super::arguments::{Arguments, Output};
@@ -14,9 +14,9 @@ use super::exit::{Exit, Failure};
 use super::interrupt::Interrupt;
 use super::progress::Progress;
 use crate::collect::docker_config_dir;
-use crate::registry::{Credentials, Options, Reader, connect, docker_credentials};
+use crate::registry::{Credentials, Options, Reader, Secret, connect, docker_credentials};
 use crate::state::{Facts, IsRoot, State};
-use crate::survey::Survey;
+use crate::survey::{Scope, Survey};
 
 /// How often a request is tried again.
 const RETRIES: u32 = 5;
@@ -32,8 +32,8 @@ pub struct Context {
     pub state: State,
     /// What is known of manifests by digest.
     pub facts: Facts,
-    /// Only repositories whose name this matches.
-    pub only: Option<GlobMatcher>,
+    /// Which repositories a run is about.
+    pub scope: Scope,
     /// Shown on a terminal.
     pub progress: Progress,
     /// Set by Ctrl-C.
@@ -51,14 +51,13 @@ impl Context {
     ///
     /// # Errors
     /// When the configuration, the credentials or the glob are not usable.
-    pub fn new(arguments: &Arguments, environment: BTreeMap<String, String>) -> Result<Self, Failure> {
-        let config = Config::load(&arguments.config, &environment)?;
+    pub fn new(arguments: &Arguments, config: Config, environment: BTreeMap<String, String>) -> Result<Self, Failure> {
         let reader = connect(options(&config, &environment)?)?;
         let directory = arguments.state_dir.clone().or_else(|| config.state_dir.clone());
         let directory = directory.unwrap_or_else(|| State::default_directory(&environment, is_root()));
         let state = State::new(&directory, reader.host());
         Ok(Self {
-            only: arguments.repo.as_deref().map(matcher).transpose()?,
+            scope: arguments.repo.as_deref().map_or(Ok(Scope::All), scope)?,
             facts: Facts::load(&state.facts_path()),
             progress: Progress::on_terminal(),
             interrupt: Interrupt::listen(),
@@ -71,7 +70,7 @@ impl Context {
         })
     }
 
-    /// Surveys the registry, or what `only` names of it, and keeps what was learned.
+    /// Surveys the registry as far as `scope` goes, and keeps what was learned.
     ///
     /// `also` names manifests to look for although no tag may lead to them.
     ///
@@ -79,17 +78,17 @@ impl Context {
     /// When the registry cannot be reached or listed at all.
     pub async fn survey(
         &self,
-        only: Option<&GlobMatcher>,
+        scope: &Scope,
         also: &BTreeMap<RepoName, BTreeSet<Digest>>,
     ) -> Result<Inventory, Failure> {
         let Self { reader, facts, progress, .. } = self;
         tracing::debug!("surveying {}", reader.host());
-        let inventory = Survey { reader, facts, only, also, progress }.take(self.now).await?;
+        let inventory = Survey { reader, facts, scope, also, progress }.take(self.now).await?;
         for gap in inventory.gap_lines() {
             tracing::warn!("not fully known, kept: {gap}");
         }
         let tags = inventory.repos.iter().map(|(name, repo)| (name, repo.tags.keys().cloned().collect()));
-        if only.is_some() {
+        if !matches!(scope, Scope::All) {
             self.facts.keep_unused();
         }
         if let Err(error) = self.facts.save(&self.state.facts_path(), &tags.collect()) {
@@ -121,22 +120,28 @@ fn options(config: &Config, environment: &BTreeMap<String, String>) -> Result<Op
 fn credentials(config: &Config, environment: &BTreeMap<String, String>) -> Result<Credentials, Failure> {
     let registry = &config.registry;
     if !registry.user.is_empty() {
-        return Ok(Credentials::basic(&registry.user, &registry.password.0));
+        return Ok(basic(&registry.user, &registry.password.0));
     }
     let variable = |name: &str| environment.get(name).filter(|value| !value.is_empty());
     if let Some(user) = variable("CLEAN_REGISTRY_USER") {
         let password = variable("CLEAN_REGISTRY_PASSWORD").map_or("", String::as_str);
-        return Ok(Credentials::basic(user, password));
+        return Ok(basic(user, password));
     }
-    let found = docker_credentials(&docker_config_dir(environment), &registry.url)?;
+    let host = registry.url.split_once("://").map_or(registry.url.as_str(), |(_, rest)| rest);
+    let host = host.split('/').next().unwrap_or_default();
+    let found = docker_credentials(&docker_config_dir(environment), host)?;
     Ok(found.unwrap_or(Credentials::Anonymous))
 }
 
+fn basic(user: &str, password: &str) -> Credentials {
+    Credentials::Basic { user: user.to_owned(), password: Secret::new(password) }
+}
+
 /// `*` stays within a path component, `**` crosses them.
-fn matcher(glob: &str) -> Result<GlobMatcher, Failure> {
+fn scope(glob: &str) -> Result<Scope, Failure> {
     let built = GlobBuilder::new(glob).literal_separator(true).build();
     let built = built.map_err(|error| Failure::new(Exit::Usage, format!("--repo {glob}: {error}")))?;
-    Ok(built.compile_matcher())
+    Ok(Scope::Matching(built.compile_matcher()))
 }
 
 fn is_root() -> IsRoot {
@@ -145,7 +150,7 @@ fn is_root() -> IsRoot {
 
 /// Where the log file goes: as told, as configured, or where it always went.
 #[must_use]
-pub fn log_file(arguments: &Arguments, config: Option<&Config>) -> PathBuf {
-    let configured = config.and_then(|config| config.log.file.clone());
-    arguments.log_file.clone().or(configured).unwrap_or_else(|| PathBuf::from("/var/logs/clean-registry.log"))
+pub fn log_file(arguments: &Arguments, config: &Config) -> PathBuf {
+    let told = arguments.log_file.clone().or_else(|| config.log.file.clone());
+    told.unwrap_or_else(|| PathBuf::from("/var/logs/clean-registry.log"))
 }

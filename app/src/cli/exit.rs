@@ -83,3 +83,42 @@ impl From<crate::state::StateError> for Failure {
         Self { exit, message: error.to_string(), hint: hint.map(str::to_owned) }
     }
 }
+
+impl From<crate::registry::Error> for Failure {
+    fn from(error: crate::registry::Error) -> Self {
+        use crate::registry::Error as E;
+        let exit = match &error {
+            E::Address { .. } | E::Certificate { .. } => Exit::Usage,
+            _ => Exit::Unreachable,
+        };
+        Self { exit, hint: error.hint(), message: error.to_string() }
+    }
+}
+
+impl From<crate::registry::Refusal> for Failure {
+    fn from(refusal: crate::registry::Refusal) -> Self {
+        match refusal {
+            crate::registry::Refusal::Other(error) => error.into(),
+            refusal => Self { exit: Exit::Unsafe, hint: refusal.hint(), message: refusal.to_string() },
+        }
+    }
+}
+
+impl From<crate::registry::CredentialError> for Failure {
+    fn from(error: crate::registry::CredentialError) -> Self {
+        Self::new(Exit::Usage, error)
+            .hinted("registry.user and registry.password in the configuration come before Docker's own credentials")
+    }
+}
+
+impl From<crate::collect::CollectError> for Failure {
+    fn from(error: crate::collect::CollectError) -> Self {
+        use crate::collect::CollectError as E;
+        let exit = match &error {
+            E::NoConfig { .. } | E::Config { .. } => Exit::Usage,
+            E::Docker(_) | E::NotRunning(_) => Exit::Unreachable,
+            _ => Exit::Unsafe,
+        };
+        Self { exit, hint: error.hint(), message: error.to_string() }
+    }
+}

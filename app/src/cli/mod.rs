@@ -1,3 +1,99 @@
 //! Arguments, configuration, exit codes and hints; one verb a file.
 
+use std::collections::BTreeMap;
+use std::io;
+
+use clap::{CommandFactory as _, Parser as _};
+
+pub mod arguments;
 pub mod config;
+pub mod context;
+pub mod exit;
+pub mod interrupt;
+pub mod log;
+pub mod progress;
+pub mod verb;
+
+use arguments::{Arguments, Output, Verb};
+use config::Config;
+use context::{Context, log_file};
+use exit::{Exit, Failure};
+use log::Terminal;
+
+use crate::job::CollectWhen;
+
+/// Does what the command line says, and prints what became of it.
+pub async fn run() -> Exit {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    dispatch(&arguments, std::env::vars().collect()).await.unwrap_or_else(|failure| {
+        eprintln!("error: {}", failure.message);
+        if let Some(hint) = &failure.hint {
+            eprintln!("hint: {hint}");
+        }
+        failure.exit
+    })
+}
+
+async fn dispatch(arguments: &Arguments, environment: BTreeMap<String, String>) -> Result<Exit, Failure> {
+    check(arguments)?;
+    match arguments.verb.as_ref().unwrap_or(&Verb::Run) {
+        Verb::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Arguments::command(), "clean-registry", &mut io::stdout());
+            Ok(Exit::Done)
+        }
+        Verb::Man => {
+            let page = clap_mangen::Man::new(Arguments::command());
+            page.render(&mut io::stdout()).map_err(|error| Failure::new(Exit::Bug, error))?;
+            Ok(Exit::Done)
+        }
+        Verb::Config { what } => verb::config::run(arguments, *what, &environment),
+        verb => on_registry(arguments, verb, environment).await,
+    }
+}
+
+/// The verbs that talk to a registry.
+async fn on_registry(
+    arguments: &Arguments,
+    verb: &Verb,
+    environment: BTreeMap<String, String>,
+) -> Result<Exit, Failure> {
+    let is_run = matches!(verb, Verb::Run | Verb::Apply { .. } | Verb::Undo { .. });
+    let terminal =
+        if is_run && arguments.output == Output::Text { Terminal::Stdout } else { Terminal::Stderr };
+    let config = Config::load(&arguments.config, &environment)?;
+    log::begin(terminal, &log_file(arguments, &config), environment.get("DEBUG").map(String::as_str));
+    let ctx = Context::new(arguments, config, environment)?;
+    let collect_when = if arguments.always_collect { CollectWhen::Always } else { CollectWhen::Deleted };
+    let done = match verb {
+        Verb::Plan { out, all } => verb::plan::run(&ctx, out.as_deref(), (*all).into()).await,
+        Verb::Apply { file } => verb::apply::run(&ctx, file, collect_when).await,
+        Verb::Explain { reference } => verb::explain::run(&ctx, reference).await,
+        Verb::Undo { run } => verb::undo::run(&ctx, run.as_deref()).await,
+        Verb::Runs => verb::runs::run(&ctx),
+        _ => verb::run::run(&ctx, collect_when).await,
+    };
+    if let (Err(failure), true) = (&done, is_run) {
+        // Cron keeps the log, not the terminal.
+        tracing::error!("{}", failure.message);
+    }
+    done
+}
+
+/// Options that belong to some verbs only.
+fn check(arguments: &Arguments) -> Result<(), Failure> {
+    let verb = arguments.verb.as_ref().unwrap_or(&Verb::Run);
+    let misplaced = |option: &str| Err(Failure::new(Exit::Usage, format!("{option} has no meaning for this command")));
+    if arguments.repo.is_some() && !matches!(verb, Verb::Run | Verb::Plan { .. }) {
+        return misplaced("--repo");
+    }
+    if arguments.always_collect && !matches!(verb, Verb::Run | Verb::Apply { .. }) {
+        return misplaced("--always-collect");
+    }
+    Ok(())
+}

@@ -1,5 +1,7 @@
 //! Reading a registry. Nothing here can change it.
 
+use std::fmt;
+
 use bytes::Bytes;
 use clean_registry_core::manifest::content_digest;
 use clean_registry_core::name::{Digest, MediaType, RepoName};
@@ -30,6 +32,12 @@ const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.o
 #[derive(Clone)]
 pub struct Reader {
     client: Client,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reader({})", self.host())
+    }
 }
 
 impl Reader {

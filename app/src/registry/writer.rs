@@ -1,5 +1,7 @@
 //! Changing a registry, and finding out beforehand whether it lets itself be changed.
 
+use std::fmt;
+
 use bytes::Bytes;
 use clean_registry_core::inventory::Powers;
 use clean_registry_core::manifest::content_digest;
@@ -18,6 +20,12 @@ use super::{Error, Reader, Reference, Refusal, random};
 #[derive(Clone)]
 pub struct Writer {
     reader: Reader,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Writer({})", self.reader.host())
+    }
 }
 
 /// What became of a deletion the registry agreed to. Only another look proves it (FACTS section 2).
@@ -97,6 +105,34 @@ impl Writer {
         }
         let stored = answer.header("docker-content-digest").parse().unwrap_or(digest);
         Ok(agree(&answer.url, digest, stored)?)
+    }
+
+    /// Stores a blob in `repository`: opens an upload and completes it in one piece.
+    ///
+    /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#post-then-put>
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::delete_manifest`].
+    pub async fn put_blob(&self, repository: &RepoName, bytes: Bytes) -> Result<Digest, Refusal> {
+        let digest = Digest::of(&bytes);
+        let url = self.client().address().url(&format!("{repository}/blobs/uploads/"));
+        let open = Ask::get(url, Scope::change(repository), MESSAGE_LIMIT).method(Method::POST);
+        let opened = self.client().send(open).await?;
+        if opened.status != StatusCode::ACCEPTED {
+            return Err(self.refusal(repository, opened));
+        }
+        let location = opened.url.join(opened.header("location"));
+        let mut url = location.map_err(|_| Error::Malformed {
+            url: shown(&opened.url),
+            reason: "the upload has no location".to_owned(),
+        })?;
+        url.query_pairs_mut().append_pair("digest", &digest.to_string());
+        let mut complete = Ask::get(url, Scope::change(repository), MESSAGE_LIMIT).method(Method::PUT);
+        complete.request.body = bytes;
+        let octets = HeaderValue::from_static("application/octet-stream");
+        let completed = self.client().send(complete.header("content-type", octets)).await?;
+        if completed.status.is_success() { Ok(digest) } else { Err(self.refusal(repository, completed)) }
     }
 
     /// What deleting can do in `repository`, found by asking for what cannot be (FACTS section 2): nothing changes.

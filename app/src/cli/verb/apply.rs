@@ -1,0 +1,77 @@
+//! `apply`: exactly what a saved plan says, after a fresh audit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use clean_registry_core::audit::{Audited, Unsound, audit};
+use clean_registry_core::inventory::Inventory;
+use clean_registry_core::journal::Outcome;
+use clean_registry_core::name::{Digest, RepoName};
+use clean_registry_core::plan::{Action, Plan};
+
+use super::run::print_report;
+use crate::cli::context::Context;
+use crate::cli::exit::{Exit, Failure};
+use crate::job::{CollectWhen, Work};
+use crate::report::{Report, Taken};
+use crate::survey::Scope;
+
+/// Applies a plan that was saved.
+///
+/// # Errors
+/// When the plan cannot be read, does not pass its audit, or the work had to be broken off.
+pub async fn run(ctx: &Context, file: &Path, collect_when: CollectWhen) -> Result<Exit, Failure> {
+    let plan = read(file)?;
+    let mut work = Work::begin(ctx).await?;
+    let report = apply(ctx, &mut work, plan, collect_when).await?;
+    print_report(ctx, &report)
+}
+
+/// Audits `plan` against what the registry holds now, and carries out what is still sound.
+pub(super) async fn apply(
+    ctx: &Context,
+    work: &mut Work<'_>,
+    plan: Plan,
+    collect_when: CollectWhen,
+) -> Result<Report, Failure> {
+    let named = named(&plan);
+    let scope = Scope::These(named.keys().cloned().collect());
+    let mut inventory = ctx.survey(work.survey_scope(collect_when, &scope), &named).await?;
+    let deletes = plan.steps.iter().find(|step| matches!(step.action, Action::Delete | Action::Untag));
+    if let Some(step) = deletes {
+        let powers = work.writer.probe(&step.repository).await?;
+        inventory = Inventory { powers, ..inventory };
+    }
+    let Audited { sound, stale } = audit(plan, &inventory, &ctx.config.promises()).map_err(|error| refused(&error))?;
+    for stale in &stale {
+        tracing::warn!("{}: left alone, {}", stale.step, stale.why);
+    }
+    let mut report = work.carry_out(&sound, &inventory, collect_when).await?;
+    let stale = stale.into_iter().map(|stale| Taken { step: stale.step, outcome: Outcome::Stale { why: stale.why } });
+    report.steps.extend(stale);
+    Ok(report)
+}
+
+fn read(file: &Path) -> Result<Plan, Failure> {
+    let wrong = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("plan {}: {error}", file.display()));
+    let bytes = std::fs::read(file).map_err(|error| wrong(&error))?;
+    serde_json::from_slice(&bytes).map_err(|error| wrong(&error).hinted("a plan is what `clean-registry plan --out` writes"))
+}
+
+/// The manifests a plan names: they are looked for even where no tag leads to them any more.
+fn named(plan: &Plan) -> BTreeMap<RepoName, BTreeSet<Digest>> {
+    let mut named: BTreeMap<RepoName, BTreeSet<Digest>> = BTreeMap::new();
+    for step in &plan.steps {
+        named.entry(step.repository.clone()).or_default().insert(step.digest);
+    }
+    named
+}
+
+fn refused(unsound: &Unsound) -> Failure {
+    let failure = Failure::new(Exit::Unsafe, format!("the plan did not pass its audit: {unsound}"));
+    match unsound {
+        Unsound::OtherRegistry { .. } => failure.hinted("name the configuration it was made with, with --config"),
+        Unsound::Protected { .. } => failure.hinted("the configuration has changed since the plan was made: make a new one"),
+        _ => failure.hinted("nothing was done; make a new plan"),
+    }
+}

@@ -1,0 +1,26 @@
+//! The verbs, one a file.
+
+pub mod apply;
+pub mod config;
+pub mod explain;
+pub mod plan;
+pub mod run;
+pub mod runs;
+pub mod undo;
+
+use serde::Serialize;
+
+use super::exit::{Exit, Failure};
+
+/// Prints a result as JSON.
+fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Bug, error))?;
+    print(&text);
+    Ok(())
+}
+
+/// Prints a line of a result. Whoever closes the pipe has read enough.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

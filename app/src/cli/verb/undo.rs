@@ -1,0 +1,70 @@
+//! `undo`: the inverses of what a run did, last first, through the same audit and the same apply.
+
+use clean_registry_core::journal::{Journal, Record};
+use clean_registry_core::plan::{Estimate, FORMAT, Origin, Plan, PolicyStamp};
+
+use super::apply::apply;
+use super::run::print_report;
+use crate::cli::context::Context;
+use crate::cli::exit::{Exit, Failure};
+use crate::job::{CollectWhen, Work};
+use crate::state::{Run, StateError};
+
+/// Takes back a run: the one that is named, or the last that is not an undo and has not been undone.
+///
+/// # Errors
+/// When there is no such run, or the work had to be broken off.
+pub async fn run(ctx: &Context, name: Option<&str>) -> Result<Exit, Failure> {
+    let mut work = Work::begin(ctx).await?;
+    let runs = ctx.state.runs()?;
+    let position = match name {
+        Some(name) => runs.iter().position(|run| run.name == name),
+        None => last_undoable(&runs),
+    };
+    let Some(position) = position else {
+        return match name {
+            Some(name) => Err(StateError::NoSuchRun(name.to_owned()).into()),
+            None => Err(Failure::new(Exit::Usage, "there is no run to undo").hinted("`clean-registry runs` lists them")),
+        };
+    };
+    let run = &runs[position];
+    if runs[position..].iter().any(|later| later.journal.collected()) {
+        tracing::warn!("garbage was collected since: images whose blobs are gone cannot come back");
+    }
+    tracing::info!("undoing run {}", run.name);
+    let report = apply(ctx, &mut work, plan(ctx, run), CollectWhen::Never).await?;
+    print_report(ctx, &report)
+}
+
+fn plan(ctx: &Context, run: &Run) -> Plan {
+    let policy = ctx.config.policy();
+    Plan {
+        format: FORMAT,
+        registry: ctx.reader.host().to_owned(),
+        as_of: ctx.now,
+        origin: Origin::Undo(run.name.clone()),
+        policy: PolicyStamp { hash: policy.hash(), sentence: format!("undo run {}", run.name) },
+        estimate: Estimate::default(),
+        steps: run.journal.invert(&run.name),
+        gaps: Vec::new(),
+        kept: None,
+    }
+}
+
+fn last_undoable(runs: &[Run]) -> Option<usize> {
+    let undone: Vec<&str> = runs.iter().filter_map(|run| undoes(&run.journal)).collect();
+    let undoable = |run: &Run| {
+        undoes(&run.journal).is_none()
+            && !undone.contains(&run.name.as_str())
+            && !run.journal.invert(&run.name).is_empty()
+    };
+    runs.iter().rposition(undoable)
+}
+
+/// The run that this one takes back, if it is an undo.
+pub(super) fn undoes(journal: &Journal) -> Option<&str> {
+    match journal.records.first() {
+        Some((_, Record::Began { origin: Origin::Undo(run), .. })) => Some(run),
+        _ => None,
+    }
+}
