@@ -166,6 +166,16 @@ pub async fn collect(
     }
 }
 
+/// Puts right what a run that was killed between [`Event::Stopping`] and [`Event::Started`] left: ends its collector,
+/// then starts the registry.
+///
+/// # Errors
+/// The engine refuses, or the registry does not stay up.
+pub async fn recover(container: &Container) -> Result<(), docker::Error> {
+    container.remove_leftovers().await?;
+    if container.is_running().await? { Ok(()) } else { container.start().await }
+}
+
 fn command(config_path: &str) -> [&str; 3] {
     ["registry", "garbage-collect", config_path]
 }

@@ -7,9 +7,6 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-/// Where Distribution's images keep their configuration: 3.x, and 2.x.
-pub const USUAL_PATHS: [&str; 2] = ["/etc/distribution/config.yml", "/etc/docker/registry/config.yml"];
-
 /// Where the `filesystem` driver stores when nothing is said.
 const DEFAULT_ROOT: &str = "/var/lib/registry";
 
@@ -19,14 +16,9 @@ pub enum ConfigError {
     /// The file is no YAML mapping.
     #[error("the registry's configuration is not YAML: {0}")]
     File(String),
-    /// A variable that replaces a section is not what the section needs.
-    #[error("{name} is not YAML: {reason}")]
-    Variable {
-        /// The variable.
-        name: String,
-        /// What is wrong.
-        reason: String,
-    },
+    /// A variable that matters is no YAML. Its value may be a secret, and is not told.
+    #[error("{0} is not YAML")]
+    Variable(String),
     /// No storage driver: such a registry does not start.
     #[error("the registry's configuration names no storage driver")]
     NoDriver,
@@ -75,7 +67,7 @@ impl RegistryConfig {
         for (name, value) in environment {
             if let Some(path) = name.strip_prefix("REGISTRY_") {
                 override_with(&mut document, path, value)
-                    .map_err(|reason| ConfigError::Variable { name: name.clone(), reason })?;
+                    .map_err(|NotYaml| ConfigError::Variable(name.clone()))?;
             }
         }
         Self::of(&document)
@@ -104,43 +96,48 @@ pub fn path(command_line: &[String], environment: &BTreeMap<String, String>) -> 
     argument.or_else(|| environment.get("REGISTRY_CONFIGURATION_PATH")).cloned()
 }
 
+struct NotYaml;
+
 /// Sets what one variable says. Only two sections matter here, and their keys are reached by at most three words:
 /// what lies deeper the registry ignores where the file has it, and does not start where the file has not.
-fn override_with(document: &mut Map<String, Value>, path: &str, value: &str) -> Result<(), String> {
-    let words: Vec<String> = path.split('_').map(str::to_lowercase).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+fn override_with(document: &mut Map<String, Value>, path: &str, value: &str) -> Result<(), NotYaml> {
     let is_upper_case = path.chars().all(|each| !each.is_lowercase());
+    let path = path.to_lowercase();
+    let words: Vec<&str> = path.split('_').collect();
     if !is_upper_case || !matches!(words[0], "storage" | "proxy") || words.len() > 3 {
         return Ok(());
     }
-    let value: Value = serde_saphyr::from_str(value).map_err(|error| first_line(&error))?;
+    let value = match serde_saphyr::from_str(value) {
+        Ok(value) => value,
+        Err(_) if is_read(&words) => return Err(NotYaml),
+        Err(_) => Value::Null,
+    };
     set(document, &words, value);
     Ok(())
 }
 
-fn set(section: &mut Map<String, Value>, path: &[&str], value: Value) {
-    let [name, rest @ ..] = path else { return };
-    let name =
-        section.keys().find(|key| key.eq_ignore_ascii_case(name)).map_or((*name).to_owned(), Clone::clone);
+/// Whether anything here depends on this key.
+fn is_read(words: &[&str]) -> bool {
+    match words {
+        ["storage"] | ["storage", _] | ["proxy"] | ["proxy", "remoteurl"] => true,
+        ["storage", _, key] => {
+            matches!(*key, "blobdescriptor" | "layerinfo" | "enabled" | "readonly" | "rootdirectory")
+        }
+        _ => false,
+    }
+}
+
+fn set(parent: &mut Map<String, Value>, path: &[&str], value: Value) {
+    let [word, rest @ ..] = path else { return };
+    let name = parent.keys().find(|key| key.eq_ignore_ascii_case(word)).cloned();
+    let name = name.unwrap_or_else(|| (*word).to_owned());
     if rest.is_empty() {
-        section.insert(name, value);
+        parent.insert(name, value);
         return;
     }
-    let inner = section.entry(name).or_insert_with(empty);
-    match inner {
-        Value::Object(inner) => set(inner, rest, value),
-        // `storage: inmemory` is short for `storage: {inmemory: {}}`.
-        Value::String(driver) => {
-            let mut inner_section = Map::from_iter([(std::mem::take(driver), empty())]);
-            set(&mut inner_section, rest, value);
-            *inner = Value::Object(inner_section);
-        }
-        _ => {
-            let mut inner_section = Map::new();
-            set(&mut inner_section, rest, value);
-            *inner = Value::Object(inner_section);
-        }
-    }
+    let mut inner = section(parent, &name);
+    set(&mut inner, rest, value);
+    parent.insert(name, Value::Object(inner));
 }
 
 fn empty() -> Value {
@@ -307,7 +304,8 @@ mod tests {
         let several = read(OFFICIAL, &[("REGISTRY_STORAGE_S3_BUCKET", "b")]);
         assert_eq!(several, Err(ConfigError::SeveralDrivers(vec!["filesystem".into(), "s3".into()])));
         let variable = read(OFFICIAL, &[("REGISTRY_STORAGE", "{")]);
-        assert!(matches!(variable, Err(ConfigError::Variable { name, .. }) if name == "REGISTRY_STORAGE"));
+        assert_eq!(variable, Err(ConfigError::Variable("REGISTRY_STORAGE".into())));
+        assert!(read("storage: s3", &[("REGISTRY_STORAGE_S3_SECRETKEY", "%not {yaml")]).is_ok());
     }
 
     #[test]

@@ -52,7 +52,10 @@ pub async fn measure(host_storage: Option<&Path>, container: Option<&Container>,
     if let Some(directory) = host_storage {
         match on_host(directory.to_owned()).await {
             Ok(bytes) => return Measured::Bytes(bytes, Where::Host(directory.to_owned())),
-            Err(error) => reasons.push(error.to_string()),
+            Err(error) => {
+                tracing::warn!("{error}");
+                reasons.push(error.to_string());
+            }
         }
     }
     if let Some(container) = container {

@@ -120,6 +120,37 @@ async fn nothing_is_stopped_that_cannot_be_collected() {
 
 #[tokio::test]
 #[ignore = "needs a Docker engine and the registry images: run scripts/test"]
+async fn a_registry_that_somebody_starts_meanwhile_is_reported() {
+    let registry = Registry::run(&images()[1], &[]);
+    registry.fill();
+    let mut start = |event: Event<'_>| {
+        if matches!(event, Event::Line(_)) {
+            docker(&["start", &registry.name]);
+        }
+        Ok(())
+    };
+    let container = registry.container().await;
+    let outcome = collector::collect(&container, Mode::Offline, CONFIG, &mut start).await;
+    assert!(matches!(outcome, Err(collector::Error::StartedMeanwhile(_))), "{outcome:?}");
+    assert_eq!(registry.get("/v2/"), 200);
+}
+
+#[tokio::test]
+#[ignore = "needs a Docker engine and the registry images: run scripts/test"]
+async fn what_a_killed_run_left_is_put_right() {
+    let image = &*images()[0];
+    let registry = Registry::run(image, &[]);
+    registry.leave_one_off(image);
+    docker(&["stop", &registry.name]);
+    collector::recover(&registry.container().await).await.unwrap();
+    assert_eq!((registry.one_offs(), registry.get("/v2/")), (String::new(), 200));
+    let started_at = registry.inspect(".State.StartedAt");
+    collector::recover(&registry.container().await).await.unwrap();
+    assert_eq!(registry.inspect(".State.StartedAt"), started_at);
+}
+
+#[tokio::test]
+#[ignore = "needs a Docker engine and the registry images: run scripts/test"]
 async fn a_registry_that_stopping_would_remove_is_left_alone() {
     let registry = Registry::run(&images()[1], &["--rm"]);
     let (outcome, _, _) = collect(&registry.container().await, Mode::Offline).await;

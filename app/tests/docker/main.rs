@@ -15,7 +15,7 @@ use clean_registry::runtime::measure::{self, Measured, Where};
 use clean_registry_core::name::Bytes;
 use tempfile::TempDir;
 
-use registry::{CONFIG, IN_PLACE_OF, Registry, STORAGE, connect, docker, engine_host, images};
+use registry::{CONFIG, Registry, STORAGE, connect, docker, engine_host, images};
 
 #[tokio::test]
 #[ignore = "needs a Docker engine and the registry images: run scripts/test"]
@@ -87,12 +87,7 @@ async fn a_one_off_container_stands_in_the_place_of_the_other() {
     let registry = Registry::run(image, &["--env", "MINE=yes", "--user", "65534:65534"]);
     fs::set_permissions(registry.storage.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let container = registry.container().await;
-    let label = format!("{IN_PLACE_OF}={}", registry.inspect(".Id"));
-    let killed =
-        ["run", "--detach", "--network", "host", "--label", &label, "--entrypoint", "sleep", image, "99"];
-    docker(&killed);
-    assert_ne!(registry.one_offs(), "");
-
+    registry.leave_one_off(image);
     let script = format!("echo $MINE; echo made > {STORAGE}/made; exit 4");
     let output = container.run_once(&["sh", "-c", &script]).await.unwrap();
     assert_eq!((output.code, &*output.stdout), (4, "yes\n"), "{output:?}");
@@ -104,7 +99,9 @@ async fn a_one_off_container_stands_in_the_place_of_the_other() {
     let missing = container.run_once(&["no-such-program"]).await.unwrap();
     assert_eq!(missing.code, 127, "{missing:?}");
     assert_eq!(registry.one_offs(), "");
+    let started_at = registry.inspect(".State.StartedAt");
     container.restart().await.unwrap();
+    assert_ne!(registry.inspect(".State.StartedAt"), started_at);
     assert_eq!(registry.get("/v2/"), 200);
 }
 

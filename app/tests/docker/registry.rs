@@ -18,7 +18,7 @@ pub const CONFIG: &str = "/etc/distribution/config.yml";
 /// Where the registries store, inside.
 pub const STORAGE: &str = "/var/lib/registry";
 /// The label of a one-off container; its value is the id of the container it stands in for.
-pub const IN_PLACE_OF: &str = "clean-registry.in-place-of";
+const IN_PLACE_OF: &str = "clean-registry.in-place-of";
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run scripts/test"))
@@ -87,6 +87,14 @@ impl Registry {
     pub fn one_offs(&self) -> String {
         let label = format!("label={IN_PLACE_OF}={}", self.inspect(".Id"));
         docker(&["ps", "--all", "--quiet", "--filter", &label])
+    }
+
+    /// A one-off container that still runs, as a killed run leaves it.
+    pub fn leave_one_off(&self, image: &str) {
+        let label = format!("{IN_PLACE_OF}={}", self.inspect(".Id"));
+        let options = ["run", "--detach", "--network", "host", "--label", &label, "--entrypoint", "sleep"];
+        docker(&[&options[..], &[image, "99"]].concat());
+        assert_ne!(self.one_offs(), "");
     }
 
     /// The status of a GET, once the registry answers at all.

@@ -190,13 +190,14 @@ impl Container {
         self.settle().await
     }
 
-    /// Restarts it, and sees that it stays up.
+    /// Restarts it, and sees that it stays up. Done by the engine in one, so that nobody need come back to start it.
     ///
     /// # Errors
-    /// As [`stop`](Self::stop) and [`start`](Self::start).
+    /// As [`start`](Self::start).
     pub async fn restart(&self) -> Result<(), Error> {
-        self.stop().await?;
-        self.start().await
+        let doing = format!("restart container {:?}", self.name);
+        self.patient().restart_container(&self.id, None).await.map_err(|error| self.error(&doing, &error))?;
+        self.settle().await
     }
 
     async fn settle(&self) -> Result<(), Error> {
