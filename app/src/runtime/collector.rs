@@ -269,6 +269,7 @@ impl<'a, 'b> Watch<'a, 'b> {
     fn end(self, container: &Container, code: i64) -> Result<Collected, Error> {
         match code {
             0 => Ok(self.collected),
+            1 if self.last_err.back().is_some_and(|line| is_nothing_stored(line)) => Ok(self.collected),
             126 | 127 => Err(Error::NoCollector(container.name().to_owned())),
             _ => {
                 let last = if self.last_err.is_empty() { self.last_out } else { self.last_err };
@@ -276,6 +277,14 @@ impl<'a, 'b> Watch<'a, 'b> {
             }
         }
     }
+}
+
+/// Where nothing was ever pushed the collector fails for want of a directory; there is nothing to collect.
+fn is_nothing_stored(line: &str) -> bool {
+    line.contains("Path not found")
+        && ["/docker/registry/v2/repositories", "/docker/registry/v2/blobs"]
+            .iter()
+            .any(|path| line.ends_with(path))
 }
 
 impl Collected {

@@ -81,6 +81,20 @@ async fn the_collector_runs_in_the_place_of_the_registry() {
 
 #[tokio::test]
 #[ignore = "needs a Docker engine and the registry images: run scripts/test"]
+async fn where_nothing_was_pushed_nothing_is_collected() {
+    for image in images() {
+        let registry = Registry::run(&image, &[]);
+        let container = registry.container().await;
+        let (collected, _, lines) = collect(&container, Mode::Exec).await;
+        assert_eq!(collected.unwrap().blobs, 0, "{lines:?}");
+        fs::create_dir_all(registry.storage.path().join("docker/registry/v2/repositories")).unwrap();
+        let (collected, _, lines) = collect(&container, Mode::Exec).await;
+        assert_eq!(collected.unwrap().blobs, 0, "{lines:?}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a Docker engine and the registry images: run scripts/test"]
 async fn a_registry_that_was_stopped_is_collected_and_stays_stopped() {
     let registry = Registry::run(&images()[1], &[]);
     let filled = registry.fill();

@@ -44,6 +44,14 @@ pub enum Error {
         /// The innermost cause.
         reason: String,
     },
+    /// Somebody answers, and not as an engine answers its client; mostly, one of the two expects TLS.
+    #[error("the docker engine at {endpoint} does not accept this client: {reason}")]
+    NotAccepted {
+        /// The address tried.
+        endpoint: Arc<str>,
+        /// The innermost cause.
+        reason: String,
+    },
     /// The engine knows no such container.
     #[error("there is no container {container:?} in the docker engine at {endpoint}")]
     NoContainer {
@@ -127,6 +135,10 @@ impl Error {
                 "is the engine running? DOCKER_HOST or a docker context says where; for Podman, set DOCKER_HOST \
                  to its socket"
             }
+            Self::NotAccepted { .. } => {
+                "over TLS, set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH to the directory of ca.pem, cert.pem and \
+                 key.pem, or use a docker context that has them"
+            }
             Self::NoContainer { .. } => {
                 "`docker ps --all` lists the containers; check the name in `registry.container`"
             }
@@ -169,6 +181,25 @@ impl Error {
             EngineError::HyperLegacyError { err } if err.is_connect() => Self::not_reached(endpoint, error),
             EngineError::SocketNotFoundError(_) => Self::not_reached(endpoint, error),
             _ => Self::Lost { doing: doing.to_owned(), reason: root_cause(error) },
+        }
+    }
+
+    /// What an error of the very first conversation means.
+    pub(super) fn of_connecting(endpoint: &Arc<str>, error: &EngineError) -> Self {
+        let endpoint = Arc::clone(endpoint);
+        match error {
+            EngineError::RequestTimeoutError => {
+                Self::Unreachable { endpoint, reason: "no answer in time".to_owned() }
+            }
+            EngineError::CertPathError { path } | EngineError::CertParseError { path } => {
+                Self::Unreadable { path: path.clone(), reason: "no certificate in it".to_owned() }
+            }
+            _ => match Self::of(&endpoint, "", "connect", error) {
+                Self::Refused { message: reason, .. } | Self::Lost { reason, .. } => {
+                    Self::NotAccepted { endpoint, reason }
+                }
+                error => error,
+            },
         }
     }
 

@@ -45,13 +45,8 @@ impl Engine {
         let found = Endpoint::find(connection)?;
         let endpoint: Arc<str> = found.text().into();
         let docker = open(&found, &endpoint)?;
-        let docker = docker.negotiate_version().await.map_err(|error| match error {
-            bollard::errors::Error::RequestTimeoutError => Error::Unreachable {
-                endpoint: Arc::clone(&endpoint),
-                reason: format!("no answer within {CONNECT_TIMEOUT} s"),
-            },
-            error => Error::of(&endpoint, "", "tell its version", &error),
-        })?;
+        let docker = docker.negotiate_version().await;
+        let docker = docker.map_err(|error| Error::of_connecting(&endpoint, &error))?;
         Ok(Self { docker: docker.with_timeout(ANSWER_TIMEOUT), endpoint })
     }
 
@@ -94,7 +89,7 @@ fn open(found: &Endpoint, endpoint: &Arc<str>) -> Result<Docker, Error> {
             API_DEFAULT_VERSION,
         ),
     };
-    opened.map_err(|error| Error::of(endpoint, "", "open a connection", &error))
+    opened.map_err(|error| Error::of_connecting(endpoint, &error))
 }
 
 /// A socket in a directory that may not be entered looks absent to the client library.
