@@ -7,9 +7,13 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
+use futures_util::StreamExt as _;
+use futures_util::future::ready;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -183,7 +187,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         match listener.accept().await {
             Ok((stream, _)) => drop(tokio::spawn(serve(stream, Arc::clone(&shared)))),
             // Out of descriptors, most likely: others must end first.
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }
@@ -196,7 +200,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-type Whole = Response<BoxBody<Bytes, io::Error>>;
+type Whole = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
 /// Notes the request, lets go wrong what shall, and answers.
 async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> io::Result<Whole> {
@@ -249,7 +253,10 @@ async fn dispatch(
         return Ok(not_allowed(method, methods));
     }
     match (&route, method.as_str()) {
-        (Route::Unknown | Route::Base, _) => Ok(document(StatusCode::OK, shared.generation(), &json!({}))),
+        (Route::Unknown | Route::Base, _) => {
+            let base = document(StatusCode::OK, shared.generation(), &json!({}));
+            Ok(base.map(|_| Bytes::from_static(b"{}")))
+        }
         (Route::Token, _) => shared.gate.give(uri, headers),
         (Route::Catalog, _) => listing::catalog(shared, uri),
         (Route::Tags(repo), _) => listing::tags(shared, uri, repo),
@@ -317,18 +324,22 @@ fn whole(mut answer: Answer, delivery: Delivery) -> Whole {
     let version = HeaderValue::from_static("registry/2.0");
     answer.headers_mut().insert("docker-distribution-api-version", version);
     match delivery {
-        Delivery::Right => answer.map(|body| Full::new(body).map_err(|never| match never {}).boxed()),
+        Delivery::Right => answer.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync()),
         Delivery::Wrong => {
             let flipped = |body: Bytes| body.iter().map(|byte| !byte).collect::<Bytes>();
-            answer.map(|body| Full::new(flipped(body)).map_err(|never| match never {}).boxed())
+            answer.map(|body| Full::new(flipped(body)).map_err(|never| match never {}).boxed_unsync())
         }
         Delivery::Half => {
             let length = HeaderValue::from(answer.body().len());
             answer.headers_mut().insert(header::CONTENT_LENGTH, length);
             answer.map(|body| {
-                let half = Ok(Frame::data(body.slice(..body.len() / 2)));
-                let end = Err(io::ErrorKind::ConnectionAborted.into());
-                StreamBody::new(futures_util::stream::iter([half, end])).boxed()
+                let half = stream::once(ready(Ok(Frame::data(body.slice(..body.len() / 2)))));
+                // What was sent so far must be on its way, or it is lost with the connection.
+                let end = stream::once(async {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    Err(io::ErrorKind::ConnectionAborted.into())
+                });
+                StreamBody::new(half.chain(end)).boxed_unsync()
             })
         }
     }

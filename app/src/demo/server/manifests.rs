@@ -281,7 +281,10 @@ fn delete_manifest(
 fn delete_tag(shared: &Shared, repo: &RepoName, tag: &Tag) -> Result<(), Refusal> {
     match shared.store.remove_tag(repo, tag)? {
         Existed::Yes => Ok(()),
-        Existed::No => Err(Refusal::manifest_unknown().with(json!(format!("unknown tag={tag}")))),
+        Existed::No => {
+            let path = format!("/docker/registry/v2/repositories/{repo}/_manifests/tags/{tag}");
+            Err(Refusal::manifest_unknown().with(json!(format!("filesystem: Path not found: {path}"))))
+        }
     }
 }
 
