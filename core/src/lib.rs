@@ -19,3 +19,6 @@ pub mod name;
 pub mod plan;
 pub mod policy;
 pub mod report;
+
+#[cfg(test)]
+mod sample;

@@ -1,6 +1,6 @@
 //! What goes with what goes, and what stays with what stays.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Alone, keep};
 use crate::decision::{Cause, Decision, Ground};
@@ -40,14 +40,15 @@ impl Removal {
 /// Everything that an expired tag leads to, whoever else may need it.
 fn reach(repo: &Repo, graph: &Graph<'_>, alone: &BTreeMap<&Tag, Alone>) -> BTreeMap<Digest, Cause> {
     let mut reached = BTreeMap::new();
-    let mut queue: Vec<(Digest, Cause)> = Vec::new();
-    queue.extend(repo.unfinished.iter().map(|digest| (*digest, Cause::Unfinished)));
+    // First come, first told: what expired by itself goes for that, whoever else lists it.
+    let mut queue: VecDeque<(Digest, Cause)> = VecDeque::new();
     for (tag, alone) in alone {
         if let (Alone::Expired(cause), Some(digest)) = (alone, graph.target(tag)) {
-            queue.push((digest, cause.clone()));
+            queue.push_back((digest, cause.clone()));
         }
     }
-    while let Some((digest, cause)) = queue.pop() {
+    queue.extend(repo.unfinished.iter().map(|digest| (*digest, Cause::Unfinished)));
+    while let Some((digest, cause)) = queue.pop_front() {
         if !repo.manifests.contains_key(&digest) || reached.contains_key(&digest) {
             continue;
         }

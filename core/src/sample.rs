@@ -1,0 +1,299 @@
+//! Small registries for tests, written so that each reads like a sentence, and short words for what becomes of them.
+//!
+//! A manifest's digest is that of its name here; what is told of it uses the name again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::audit::{Audited, Promises, Unsound, audit};
+use crate::decision::{Cause, Decision, Ground, Undated};
+use crate::inventory::{Concern, Gap, Inventory, Powers, Repo};
+use crate::manifest::{Blob, Child, Content, Created, Manifest, Role, Source};
+use crate::name::{Bytes, Digest, MediaType, RepoName, Tag};
+use crate::plan::{Plan, Step, draw};
+use crate::policy::{Policy, judge};
+
+pub fn now() -> Timestamp {
+    "2026-06-01T12:00:00Z".parse().unwrap()
+}
+
+pub fn seconds_old(seconds: i64) -> String {
+    (now() - SignedDuration::from_secs(seconds)).to_string()
+}
+
+pub fn days_old(days: i64) -> String {
+    seconds_old(days * 24 * 60 * 60)
+}
+
+pub fn digest(name: &str) -> Digest {
+    Digest::of(name.as_bytes())
+}
+
+pub fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+/// The name of a tag that is about `subject`: with an empty suffix the fallback tag, with `.sig` cosign's.
+pub fn about(subject: &str, suffix: &str) -> String {
+    format!("sha256-{}{suffix}", digest(subject).hex())
+}
+
+/// Keeps for 30 days, and `latest`, and whatever contains `release`.
+pub fn policy() -> Policy {
+    Policy {
+        days_to_keep: 30,
+        protected_tags: BTreeSet::from(["latest".to_owned()]),
+        protected_patterns: vec!["release".to_owned()],
+    }
+}
+
+pub fn promises(policy: &Policy) -> Promises {
+    Promises {
+        protected_tags: policy.protected_tags.clone(),
+        protected_patterns: policy.protected_patterns.clone(),
+    }
+}
+
+/// A repository in the making.
+#[derive(Clone)]
+pub struct Sample {
+    name: RepoName,
+    repo: Repo,
+    names: BTreeMap<Digest, String>,
+}
+
+pub fn repo(name: &str) -> Sample {
+    Sample { name: name.parse().unwrap(), repo: Repo::default(), names: BTreeMap::new() }
+}
+
+impl Sample {
+    /// An image with a configuration of 10 bytes, a layer of 100 and a manifest of 1.
+    pub fn image(self, name: &str, created: &str) -> Self {
+        self.manifest(name, image_content(name), Some((created, Source::Config)))
+    }
+
+    pub fn undated_image(self, name: &str) -> Self {
+        self.manifest(name, image_content(name), None)
+    }
+
+    pub fn index(self, name: &str, images: &[&str]) -> Self {
+        self.attested_index(name, images, &[])
+    }
+
+    pub fn attested_index(self, name: &str, images: &[&str], attestations: &[&str]) -> Self {
+        let child = |role| move |name: &&str| Child { digest: digest(name), platform: None, role };
+        let children =
+            images.iter().map(child(Role::Image)).chain(attestations.iter().map(child(Role::Attestation)));
+        let content = Content::Index { children: children.collect(), blobs: Vec::new() };
+        self.manifest(name, content, None)
+    }
+
+    /// What has no date, as signatures and attestations.
+    pub fn artifact(self, name: &str) -> Self {
+        let blobs = vec![blob(&format!("{name} layer"), 100)];
+        self.manifest(name, Content::Artifact { blobs }, None)
+    }
+
+    pub fn manifest(mut self, name: &str, content: Content, created: Option<(&str, Source)>) -> Self {
+        let media_type = MediaType::new(match content {
+            Content::Index { .. } => MediaType::OCI_INDEX,
+            Content::Schema1 { .. } => MediaType::SCHEMA1,
+            Content::Image { .. } | Content::Artifact { .. } => MediaType::OCI_MANIFEST,
+        });
+        let created = created.map(|(text, source)| Created { text: text.to_owned(), source });
+        let (size, subject, foreign_digests) = (Bytes(1), None, Vec::new());
+        let manifest = Manifest { media_type, size, content, subject, created, foreign_digests };
+        self.repo.manifests.insert(digest(name), Arc::new(manifest));
+        self.names.insert(digest(name), name.to_owned());
+        self
+    }
+
+    /// A manifest read from its bytes, as the registry would serve it.
+    pub fn parsed(mut self, name: &str, bytes: &str) -> Self {
+        let manifest = Manifest::parse(bytes.as_bytes(), None).unwrap();
+        self.repo.manifests.insert(digest(name), Arc::new(manifest));
+        self.names.insert(digest(name), name.to_owned());
+        self
+    }
+
+    /// Adds a layer of 1000 bytes to an image.
+    pub fn layer(mut self, image: &str, layer: &str) -> Self {
+        match &mut self.edit(image).content {
+            Content::Image { layers, .. } => layers.push(blob(layer, 1000)),
+            other => panic!("{image} is no image but {other:?}"),
+        }
+        self
+    }
+
+    pub fn annotated(mut self, name: &str, created: &str) -> Self {
+        self.edit(name).created = Some(Created { text: created.to_owned(), source: Source::Annotation });
+        self
+    }
+
+    pub fn subject(mut self, referrer: &str, subject: &str) -> Self {
+        self.names.insert(digest(subject), subject.to_owned());
+        self.edit(referrer).subject = Some(digest(subject));
+        self
+    }
+
+    fn edit(&mut self, name: &str) -> &mut Manifest {
+        Arc::make_mut(self.repo.manifests.get_mut(&digest(name)).unwrap())
+    }
+
+    pub fn tag(mut self, name: &str, target: &str) -> Self {
+        self.names.insert(digest(target), target.to_owned());
+        self.repo.tags.insert(tag(name), Some(digest(target)));
+        self
+    }
+
+    /// A tag that is listed and points at nothing that exists.
+    pub fn dangling_tag(mut self, name: &str) -> Self {
+        self.repo.tags.insert(tag(name), None);
+        self.gap(Concern::Tag(tag(name)), "404")
+    }
+
+    pub fn gap(mut self, concerns: Concern, why: &str) -> Self {
+        self.repo.gaps.push(Gap { concerns, why: why.to_owned() });
+        self
+    }
+
+    pub fn unfinished(mut self, name: &str) -> Self {
+        self.repo.unfinished.insert(digest(name));
+        self
+    }
+
+    pub fn without(mut self, name: &str) -> Self {
+        self.repo.manifests.remove(&digest(name)).unwrap();
+        self
+    }
+
+    pub fn untagged(mut self, name: &str) -> Self {
+        self.repo.tags.remove(&tag(name)).unwrap();
+        self
+    }
+}
+
+fn blob(name: &str, size: u64) -> Blob {
+    Blob { digest: digest(name), size: Bytes(size) }
+}
+
+fn image_content(name: &str) -> Content {
+    let layers = vec![blob(&format!("{name} layer"), 100)];
+    Content::Image { config: blob(&format!("{name} config"), 10), layers }
+}
+
+/// A registry of samples.
+pub struct World {
+    pub inventory: Inventory,
+    names: BTreeMap<Digest, String>,
+}
+
+pub fn world<const N: usize>(powers: Powers, samples: [Sample; N]) -> World {
+    let mut names = BTreeMap::new();
+    let mut repos = BTreeMap::new();
+    for sample in samples {
+        names.extend(sample.names);
+        repos.insert(sample.name, sample.repo);
+    }
+    let registry = "registry.example:5000".to_owned();
+    World { inventory: Inventory { registry, taken_at: now(), powers, repos, gaps: Vec::new() }, names }
+}
+
+impl World {
+    pub fn plan(&self, policy: &Policy) -> Plan {
+        draw(&self.inventory, &judge(&self.inventory, policy, now()), policy, now())
+    }
+
+    pub fn audit(&self, plan: Plan) -> Result<Audited, Unsound> {
+        audit(plan, &self.inventory, &promises(&policy()))
+    }
+
+    /// What becomes of every tag (`:tag`) and manifest (`@name`), with all reasons.
+    pub fn fates(&self, policy: &Policy) -> Vec<String> {
+        let mut fates = Vec::new();
+        for judged in judge(&self.inventory, policy, now()).repos.values() {
+            for (tag, decision) in &judged.tags {
+                fates.push(format!("{} {}", self.tag(tag), self.decision(decision)));
+            }
+            for (digest, decision) in &judged.manifests {
+                fates.push(format!("@{} {}", self.name(*digest), self.decision(decision)));
+            }
+        }
+        fates.sort();
+        fates
+    }
+
+    /// The steps of a plan, one a line: `delete @name :tag`.
+    pub fn steps<'a>(&self, steps: impl IntoIterator<Item = &'a Step>) -> Vec<String> {
+        let step = |step: &Step| {
+            let tags: String = step.tags.iter().map(|tag| format!(" {}", self.tag(tag))).collect();
+            format!("{} @{}{tags}", step.action, self.name(step.digest))
+        };
+        steps.into_iter().map(step).collect()
+    }
+
+    /// `text` with the names of manifests for their digests.
+    pub fn readable(&self, text: &str) -> String {
+        let named = self.names.iter();
+        named.fold(text.to_owned(), |text, (digest, name)| text.replace(&digest.hex(), name))
+    }
+
+    pub fn name(&self, digest: Digest) -> &str {
+        self.names.get(&digest).map_or("?", String::as_str)
+    }
+
+    fn tag(&self, tag: &Tag) -> String {
+        self.readable(&format!(":{tag}"))
+    }
+
+    fn decision(&self, decision: &Decision) -> String {
+        match decision {
+            Decision::Keep(grounds) => {
+                let grounds: Vec<String> = grounds.as_slice().iter().map(|one| self.ground(one)).collect();
+                format!("stays: {}", grounds.join(", "))
+            }
+            Decision::Remove(cause) => format!("goes: {}", self.cause(cause)),
+        }
+    }
+
+    fn ground(&self, ground: &Ground) -> String {
+        match ground {
+            Ground::ProtectedTag { tag } => format!("protected tag {tag}"),
+            Ground::ProtectedPattern { pattern } => format!("pattern {pattern}"),
+            Ground::Gap { why } => format!("gap {why}"),
+            Ground::Undated { why } => format!("undated {}", self.undated(why)),
+            Ground::Young { age_days, .. } => format!("young {age_days}"),
+            Ground::Tagged { tag } => format!("tagged {}", self.tag(tag)),
+            Ground::NeededBy { digest } => format!("needed by {}", self.name(*digest)),
+            Ground::About { subject } => format!("about {}", self.name(*subject)),
+            Ground::CannotUntag { digest, because } => {
+                format!("cannot untag {} ({})", self.name(*digest), self.ground(because))
+            }
+            Ground::OrphanReferrer => "orphan".to_owned(),
+            Ground::Unclaimed => "unclaimed".to_owned(),
+        }
+    }
+
+    fn undated(&self, why: &Undated) -> String {
+        match why {
+            Undated::Absent => "absent".to_owned(),
+            Undated::Unparsable { text } => format!("unparsable {text:?}"),
+            Undated::Future { .. } => "future".to_owned(),
+            Undated::Implausible { .. } => "implausible".to_owned(),
+            Undated::Child { digest } => format!("child {}", self.name(*digest)),
+            Undated::NoImages => "no images".to_owned(),
+        }
+    }
+
+    fn cause(&self, cause: &Cause) -> String {
+        match cause {
+            Cause::Older { age_days, .. } => format!("older {age_days}"),
+            Cause::ParentGoes { parent } => format!("parent {}", self.name(*parent)),
+            Cause::SubjectGoes { subject } => format!("subject {}", self.name(*subject)),
+            Cause::Unfinished => "unfinished".to_owned(),
+            Cause::Undo { run } => format!("undo {run}"),
+        }
+    }
+}
