@@ -28,6 +28,7 @@ impl Decision {
 
 /// All the reasons why something stays, the strongest first; at least one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Ground>")]
 pub struct Grounds(Vec<Ground>);
 
 impl Grounds {
@@ -49,6 +50,14 @@ impl Grounds {
     #[must_use]
     pub fn as_slice(&self) -> &[Ground] {
         &self.0
+    }
+}
+
+impl TryFrom<Vec<Ground>> for Grounds {
+    type Error = &'static str;
+
+    fn try_from(grounds: Vec<Ground>) -> Result<Self, Self::Error> {
+        Self::new(grounds).ok_or("what stays must have a ground")
     }
 }
 

@@ -52,6 +52,7 @@ pub enum Origin {
 
 /// Which policy a plan follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PolicyStamp {
     /// Two plans of the same policy have the same.
     pub hash: Digest,
@@ -124,6 +125,7 @@ impl fmt::Display for Step {
 
 /// A tag that stays, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Kept {
     /// Where.
     pub repository: RepoName,
@@ -209,46 +211,75 @@ fn condemned<'a>((digest, decision): (&Digest, &'a Decision)) -> Option<(Digest,
     }
 }
 
-/// `condemned` in an order in which indexes come before their children, and referrers before their subjects.
+/// `condemned` in an order in which indexes come before their children, and referrers before their subjects: a walk in
+/// depth puts down what is pointed at before whoever points, and is read backwards. Honest digests make no cycle;
+/// where `subject` was made to, the manifests of that cycle, and only they, have no order.
 fn pointers_first(repo: &Repo, condemned: &BTreeMap<Digest, &Cause>) -> Vec<Digest> {
-    let mut pointed_at: BTreeMap<Digest, usize> = condemned.keys().map(|digest| (*digest, 0)).collect();
-    for digest in condemned.keys() {
-        for target in targets(repo, *digest) {
-            pointed_at.entry(target).and_modify(|count| *count += 1);
-        }
+    enum Visit {
+        Enter(Digest),
+        Leave(Digest),
     }
+    let pointers = Pointers::among(repo, condemned);
     let mut order = Vec::with_capacity(condemned.len());
-    while let Some(first) = pointed_at.keys().next().copied() {
-        // Honest digests make no cycle; where `subject` was made to, it is entered anywhere.
-        let mut ready: Vec<Digest> = free_of_pointers(&pointed_at);
-        if ready.is_empty() {
-            ready.push(first);
-        }
-        while let Some(digest) = ready.pop() {
-            if pointed_at.remove(&digest).is_none() {
-                continue;
+    let mut seen = BTreeSet::new();
+    let mut stack: Vec<Visit> = condemned.keys().rev().map(|digest| Visit::Enter(*digest)).collect();
+    while let Some(visit) = stack.pop() {
+        match visit {
+            Visit::Enter(digest) if seen.insert(digest) => {
+                stack.push(Visit::Leave(digest));
+                stack.extend(pointers.targets(digest).map(Visit::Enter));
             }
-            order.push(digest);
-            for target in targets(repo, digest) {
-                let Some(count) = pointed_at.get_mut(&target) else { continue };
-                *count -= 1;
-                if *count == 0 {
-                    ready.push(target);
-                }
-            }
+            Visit::Enter(_) => {}
+            Visit::Leave(digest) => order.push(digest),
         }
     }
+    order.reverse();
     order
 }
 
-fn free_of_pointers(pointed_at: &BTreeMap<Digest, usize>) -> Vec<Digest> {
-    pointed_at.iter().filter(|(_, count)| **count == 0).map(|(digest, _)| *digest).collect()
-}
+/// What each condemned manifest points at: its children, its subject, and what it is about by the name of a tag on it.
+struct Pointers(BTreeMap<Digest, BTreeSet<Digest>>);
 
-/// What `digest` points at: its distinct children and its subject.
-fn targets(repo: &Repo, digest: Digest) -> BTreeSet<Digest> {
-    let Some(manifest) = repo.manifests.get(&digest) else { return BTreeSet::new() };
-    manifest.children().iter().map(|child| child.digest).chain(manifest.subject).collect()
+impl Pointers {
+    fn among(repo: &Repo, condemned: &BTreeMap<Digest, &Cause>) -> Self {
+        let of = |digest: &Digest| {
+            let manifest = repo.manifests.get(digest).into_iter();
+            let targets = manifest.flat_map(|manifest| {
+                manifest.children().iter().map(|child| child.digest).chain(manifest.subject)
+            });
+            (*digest, targets.filter(|target| condemned.contains_key(target)).collect())
+        };
+        let mut pointers = Self(condemned.keys().map(of).collect());
+        for (tag, target) in &repo.tags {
+            let (Some(referrer), Some(subject)) = (target, tag.subject()) else { continue };
+            // A name is a weaker bond than a digest: it gives way where the two contradict each other.
+            if condemned.contains_key(referrer)
+                && condemned.contains_key(&subject)
+                && !pointers.leads(subject, *referrer)
+            {
+                pointers.0.entry(*referrer).or_default().insert(subject);
+            }
+        }
+        pointers
+    }
+
+    fn targets(&self, digest: Digest) -> impl Iterator<Item = Digest> + '_ {
+        self.0.get(&digest).into_iter().flatten().copied()
+    }
+
+    fn leads(&self, from: Digest, to: Digest) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut queue = vec![from];
+        while let Some(digest) = queue.pop() {
+            if digest == to {
+                return true;
+            }
+            if seen.insert(digest) {
+                queue.extend(self.targets(digest));
+            }
+        }
+        false
+    }
 }
 
 /// What only condemned manifests hold, by repository. Blobs are stored once: what several repositories give up is counted

@@ -19,8 +19,7 @@ fn deletes_only(sample: Sample) -> World {
 
 #[test]
 fn indexes_are_deleted_before_their_children_at_any_depth() {
-    let sample =
-        repo("app").image("A", &days_old(40)).index("inner", &["A"]).index("outer", &["inner", "A"]);
+    let sample = repo("app").image("A", &days_old(40)).index("inner", &["A"]).index("outer", &["inner", "A"]);
     planned(
         &deletes_only(sample.tag("v1", "outer").tag("v2", "outer").tag("v3", "A")),
         ["delete @outer :v1 :v2", "delete @inner", "delete @A :v3"],
@@ -52,10 +51,7 @@ fn what_is_about_an_image_by_its_tag_alone_is_deleted_before_it() {
             let sample = repo("app").image(name, &days_old(40)).artifact("bound").tag("v1", name);
             planned(
                 &deletes_only(sample.tag(&about(name, suffix), "bound")),
-                [
-                    &*format!("delete @bound :sha256-{name}{suffix}"),
-                    &*format!("delete @{name} :v1"),
-                ],
+                [&*format!("delete @bound :sha256-{name}{suffix}"), &*format!("delete @{name} :v1")],
             );
         }
     }
@@ -145,8 +141,7 @@ fn the_estimate_counts_a_shared_blob_once() {
 
 #[test]
 fn the_estimate_counts_nothing_that_a_kept_manifest_holds_in_whatever_repository() {
-    let old =
-        |name| repo(name).image("A", &days_old(40)).layer("A", "base").layer("A", "own").tag("v1", "A");
+    let old = |name| repo(name).image("A", &days_old(40)).layer("A", "base").layer("A", "own").tag("v1", "A");
     let holds_base = |name| repo(name).image("B", &days_old(1)).layer("B", "base").tag("v1", "B");
     estimated(&world(Powers::DeleteOnly, [old("app")]), 2111);
     estimated(&world(Powers::DeleteOnly, [old("app"), holds_base("other")]), 1111);

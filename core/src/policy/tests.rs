@@ -146,11 +146,7 @@ fn an_expired_tag_beside_a_protected_one_goes_alone_where_tags_can_be_deleted() 
     judged(
         Powers::DeleteAndUntag,
         sample.clone(),
-        [
-            ":latest stays: protected tag latest",
-            ":v1 goes: older 40",
-            "@A stays: tagged :latest",
-        ],
+        [":latest stays: protected tag latest", ":v1 goes: older 40", "@A stays: tagged :latest"],
     );
     judged(
         Powers::DeleteOnly,
@@ -367,10 +363,7 @@ fn an_untagged_index_stays_unclaimed_and_keeps_its_children() {
 #[test]
 fn an_index_without_images_is_undated_unless_annotated() {
     let empty = || repo("app").attested_index("I", &[], &["X"]).artifact("X").tag("v1", "I");
-    judged_alike(
-        empty(),
-        [":v1 stays: undated no images", "@I stays: tagged :v1", "@X stays: needed by I"],
-    );
+    judged_alike(empty(), [":v1 stays: undated no images", "@I stays: tagged :v1", "@X stays: needed by I"]);
     judged_alike(
         empty().annotated("I", &days_old(40)),
         [":v1 goes: older 40", "@I goes: older 40", "@X goes: parent I"],
@@ -431,10 +424,7 @@ fn indexes_nested_deeper_than_anyone_nests_are_undated_and_end() {
 fn a_chart_is_dated_by_its_annotation_only() {
     let chart = || repo("charts").artifact("chart").tag("1.0", "chart");
     judged_alike(chart(), [":1.0 stays: undated absent", "@chart stays: tagged :1.0"]);
-    judged_alike(
-        chart().annotated("chart", &days_old(40)),
-        [":1.0 goes: older 40", "@chart goes: older 40"],
-    );
+    judged_alike(chart().annotated("chart", &days_old(40)), [":1.0 goes: older 40", "@chart goes: older 40"]);
 }
 
 #[test]
@@ -445,10 +435,8 @@ fn schema_1_is_dated_by_its_history() {
         let sample = repo("app").manifest("S", content, Some((&created, Source::History))).tag("v1", "S");
         assert_eq!(world(Powers::DeleteOnly, [sample]).fates(&policy())[0], fate);
     }
-    let bytes = format!(
-        r#"{{"schemaVersion":1,"fsLayers":[],"history":[],"mediaType":"{}"}}"#,
-        MediaType::SCHEMA1
-    );
+    let bytes =
+        format!(r#"{{"schemaVersion":1,"fsLayers":[],"history":[],"mediaType":"{}"}}"#, MediaType::SCHEMA1);
     judged_alike(
         repo("app").parsed("S", &bytes).tag("v1", "S"),
         [":v1 stays: undated absent", "@S stays: tagged :v1"],
