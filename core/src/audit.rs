@@ -128,7 +128,9 @@ pub fn audit(plan: Plan, inventory: &Inventory, promises: &Promises) -> Result<A
     for (position, step) in plan.steps.iter().enumerate() {
         check_form(step, inventory.powers)?;
         check_promises(step, promises)?;
-        if !seen.insert((step.action, &step.repository, step.digest, &step.tags)) {
+        // A manifest is deleted once, whatever tags are named.
+        let tags = (step.action != Action::Delete).then_some(&step.tags);
+        if !seen.insert((step.action, &step.repository, step.digest, tags)) {
             return Err(Unsound::Twice { step: step.to_string() });
         }
         by_repo.entry(&step.repository).or_default().push(position);
@@ -137,7 +139,7 @@ pub fn audit(plan: Plan, inventory: &Inventory, promises: &Promises) -> Result<A
     for (name, positions) in by_repo {
         let steps = positions.iter().map(|position| (*position, &plan.steps[*position]));
         match inventory.repos.get(name) {
-            Some(repo) => stale.extend(RepoAudit::new(repo, steps).run()?),
+            Some(repo) => stale.extend(RepoAudit::new(repo, inventory.powers, steps).run()?),
             None => stale
                 .extend(positions.iter().map(|position| (*position, "the repository is gone".to_owned()))),
         }

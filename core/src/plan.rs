@@ -222,7 +222,7 @@ fn pointers_first(repo: &Repo, condemned: &BTreeMap<Digest, &Cause>) -> Vec<Dige
     let pointers = Pointers::among(repo, condemned);
     let mut order = Vec::with_capacity(condemned.len());
     let mut seen = BTreeSet::new();
-    let mut stack: Vec<Visit> = condemned.keys().rev().map(|digest| Visit::Enter(*digest)).collect();
+    let mut stack: Vec<Visit> = condemned.keys().map(|digest| Visit::Enter(*digest)).collect();
     while let Some(visit) = stack.pop() {
         match visit {
             Visit::Enter(digest) if seen.insert(digest) => {

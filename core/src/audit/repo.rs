@@ -3,21 +3,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Unsound;
-use crate::inventory::{Concern, Repo};
+use crate::inventory::{Concern, Powers, Repo};
 use crate::name::{Digest, Tag};
 use crate::plan::{Action, Step};
 
 pub(super) struct RepoAudit<'a> {
     repo: &'a Repo,
+    powers: Powers,
     steps: Vec<(usize, &'a Step)>,
     /// Who lists or is about whom, read straight from the manifests.
     pointers: BTreeMap<Digest, BTreeSet<Digest>>,
     tags_on: BTreeMap<Digest, BTreeSet<&'a Tag>>,
+    /// The tags that by their name are about a manifest.
+    tags_about: BTreeMap<Digest, BTreeSet<&'a Tag>>,
     stale: BTreeMap<usize, String>,
 }
 
 impl<'a> RepoAudit<'a> {
-    pub(super) fn new(repo: &'a Repo, steps: impl Iterator<Item = (usize, &'a Step)>) -> Self {
+    pub(super) fn new(
+        repo: &'a Repo,
+        powers: Powers,
+        steps: impl Iterator<Item = (usize, &'a Step)>,
+    ) -> Self {
         let mut pointers: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
         for (digest, manifest) in &repo.manifests {
             for target in manifest.children().iter().map(|child| child.digest).chain(manifest.subject) {
@@ -25,12 +32,16 @@ impl<'a> RepoAudit<'a> {
             }
         }
         let mut tags_on: BTreeMap<Digest, BTreeSet<&Tag>> = BTreeMap::new();
+        let mut tags_about: BTreeMap<Digest, BTreeSet<&Tag>> = BTreeMap::new();
         for (tag, target) in &repo.tags {
             if let Some(digest) = target {
                 tags_on.entry(*digest).or_default().insert(tag);
             }
+            if let Some(subject) = tag.subject() {
+                tags_about.entry(subject).or_default().insert(tag);
+            }
         }
-        Self { repo, steps: steps.collect(), pointers, tags_on, stale: BTreeMap::new() }
+        Self { repo, powers, steps: steps.collect(), pointers, tags_on, tags_about, stale: BTreeMap::new() }
     }
 
     /// The stale steps by position, with what has changed.
@@ -67,7 +78,10 @@ impl<'a> RepoAudit<'a> {
     fn objection(&self, position: usize, step: &Step, deleted: &BTreeMap<Digest, usize>) -> Option<String> {
         match step.action {
             Action::Delete => self.object_to_delete(step, deleted),
-            Action::Untag => self.object_to_moved_tags(step),
+            Action::Untag => {
+                let about = step.tags.iter().filter_map(Tag::subject);
+                self.object_to_moved_tags(step).or_else(|| self.object_to_subjects(about, deleted))
+            }
             Action::Tag => self.object_to_tag(position, step),
             Action::Restore => None,
         }
@@ -84,15 +98,53 @@ impl<'a> RepoAudit<'a> {
         if let Some(other) = on_it.find(|tag| !step.tags.contains(tag)) {
             return Some(format!("tag {other} points at it too"));
         }
-        let stays =
-            |digest: &Digest| self.repo.manifests.contains_key(digest) && !deleted.contains_key(digest);
         let mut pointers = self.pointers.get(&step.digest).into_iter().flatten();
-        if let Some(pointer) = pointers.find(|pointer| stays(pointer)) {
+        if let Some(pointer) = pointers.find(|pointer| self.stays(**pointer, deleted)) {
             return Some(format!("{pointer}, which stays, points at it"));
         }
+        let mut tags_about = self.tags_about.get(&step.digest).into_iter().flatten();
+        if let Some(tag) = tags_about.find(|tag| self.tag_stays(tag, deleted)) {
+            return Some(format!("tag {tag}, which stays, is about it"));
+        }
         let by_name = step.tags.iter().filter_map(Tag::subject);
-        let mut subjects = manifest.subject.into_iter().chain(by_name);
-        subjects.find(stays).map(|subject| format!("it is about {subject}, which stays"))
+        self.object_to_subjects(manifest.subject.into_iter().chain(by_name), deleted)
+    }
+
+    fn stays(&self, digest: Digest, deleted: &BTreeMap<Digest, usize>) -> bool {
+        self.repo.manifests.contains_key(&digest) && !deleted.contains_key(&digest)
+    }
+
+    /// What is about a manifest goes with it and not before.
+    fn object_to_subjects(
+        &self,
+        mut subjects: impl Iterator<Item = Digest>,
+        deleted: &BTreeMap<Digest, usize>,
+    ) -> Option<String> {
+        let subject = subjects.find(|subject| self.stays(*subject, deleted))?;
+        Some(format!("it is about {subject}, which stays"))
+    }
+
+    /// Whether a tag stays that the steps could have removed. Where tags cannot be deleted alone, one stays for
+    /// want of a way as long as something else holds its manifest.
+    fn tag_stays(&self, tag: &Tag, deleted: &BTreeMap<Digest, usize>) -> bool {
+        let Some(target) = self.repo.tags.get(tag).copied().flatten() else { return true };
+        let goes = deleted.contains_key(&target) || self.is_untagged(tag);
+        !goes && (self.powers == Powers::DeleteAndUntag || !self.is_held_without(tag, target, deleted))
+    }
+
+    fn is_untagged(&self, tag: &Tag) -> bool {
+        let mut remaining = self.steps.iter().filter(|(position, _)| !self.stale.contains_key(position));
+        remaining.any(|(_, step)| step.action == Action::Untag && step.tags.contains(tag))
+    }
+
+    fn is_held_without(&self, tag: &Tag, target: Digest, deleted: &BTreeMap<Digest, usize>) -> bool {
+        let Some(manifest) = self.repo.manifests.get(&target) else { return false };
+        let mut tags = self.tags_on.get(&target).into_iter().flatten();
+        let mut holders = self.pointers.get(&target).into_iter().flatten().copied().chain(manifest.subject);
+        tags.any(|other| *other != tag)
+            || self.tags_about.contains_key(&target)
+            || holders.any(|holder| self.stays(holder, deleted))
+            || self.repo.gaps.iter().any(|gap| gap.concerns == Concern::Manifest(target))
     }
 
     fn object_to_moved_tags(&self, step: &Step) -> Option<String> {
