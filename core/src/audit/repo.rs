@@ -140,10 +140,11 @@ impl<'a> RepoAudit<'a> {
     fn is_held_without(&self, tag: &Tag, target: Digest, deleted: &BTreeMap<Digest, usize>) -> bool {
         let Some(manifest) = self.repo.manifests.get(&target) else { return false };
         let mut tags = self.tags_on.get(&target).into_iter().flatten();
-        let mut holders = self.pointers.get(&target).into_iter().flatten().copied().chain(manifest.subject);
+        let mut pointers = self.pointers.get(&target).into_iter().flatten();
         tags.any(|other| *other != tag)
+            || manifest.subject.is_some()
             || self.tags_about.contains_key(&target)
-            || holders.any(|holder| self.stays(holder, deleted))
+            || pointers.any(|pointer| self.stays(*pointer, deleted))
             || self.repo.gaps.iter().any(|gap| gap.concerns == Concern::Manifest(target))
     }
 

@@ -1,0 +1,156 @@
+//! What ought to stay and go, told again: sets that grow until they grow no more, and a clock in seconds.
+
+use std::collections::BTreeSet;
+
+use clean_registry_core::inventory::{Concern, Repo};
+use clean_registry_core::manifest::{Content, Role};
+use clean_registry_core::name::{Digest, Tag};
+use clean_registry_core::policy::Policy;
+use jiff::Timestamp;
+
+const YEAR_2013: i64 = 1_356_998_400;
+const DAY: i64 = 24 * 60 * 60;
+
+/// What must be there for something else to be whole.
+#[derive(Debug, Default, PartialEq, Eq, Clone)]
+pub struct Needs {
+    pub manifests: BTreeSet<Digest>,
+    /// Tags that are about one of the manifests by name.
+    pub tags: BTreeSet<Tag>,
+}
+
+/// Everything that `roots` need, here or missing: children, subjects, referrers.
+pub fn needs(repo: &Repo, roots: impl IntoIterator<Item = Digest>) -> Needs {
+    let mut needs = Needs { manifests: roots.into_iter().collect(), ..Needs::default() };
+    loop {
+        let mut more = needs.clone();
+        for (digest, manifest) in &repo.manifests {
+            if needs.manifests.contains(digest) {
+                more.manifests.extend(manifest.children().iter().map(|child| child.digest));
+                more.manifests.extend(manifest.subject);
+            }
+            if manifest.subject.is_some_and(|subject| needs.manifests.contains(&subject)) {
+                more.manifests.insert(*digest);
+            }
+        }
+        for (tag, target) in &repo.tags {
+            if tag.subject().is_some_and(|subject| needs.manifests.contains(&subject)) {
+                more.tags.insert(tag.clone());
+                more.manifests.extend(target);
+            }
+        }
+        if more == needs {
+            return needs;
+        }
+        needs = more;
+    }
+}
+
+/// What `tag` is about, if it is about anything.
+fn subject(repo: &Repo, tag: &Tag) -> Option<Digest> {
+    let by_manifest = || repo.manifests.get(&repo.tags.get(tag).copied()??)?.subject;
+    tag.subject().or_else(by_manifest)
+}
+
+/// Whether `tag` stays whatever else does: protected, not fully known, or an image young or of unknown age.
+pub fn stays_by_itself(repo: &Repo, tag: &Tag, policy: &Policy, now: i64) -> bool {
+    let name = tag.as_str().to_lowercase();
+    let protected = policy.protected_tags.iter().any(|exact| exact == tag.as_str())
+        || policy.protected_patterns.iter().any(|part| name.contains(&part.to_lowercase()));
+    let Some(digest) = repo.tags[tag].filter(|digest| repo.manifests.contains_key(digest)) else {
+        return true;
+    };
+    let unknown = repo.gaps.iter().any(|gap| match &gap.concerns {
+        Concern::Repository => true,
+        Concern::Tag(other) => other == tag,
+        Concern::Manifest(other) => *other == digest,
+    });
+    let of_its_own = match subject(repo, tag) {
+        Some(subject) => !repo.manifests.contains_key(&subject),
+        None => match second_of_creation(repo, digest, now) {
+            Some(created) => now - created <= i64::from(policy.days_to_keep) * DAY,
+            None => true,
+        },
+    };
+    protected || unknown || of_its_own
+}
+
+fn second_of_creation(repo: &Repo, digest: Digest, now: i64) -> Option<i64> {
+    let manifest = repo.manifests.get(&digest)?;
+    if let Content::Index { children, .. } = &manifest.content {
+        let images: Vec<_> = children.iter().filter(|child| child.role == Role::Image).collect();
+        if !images.is_empty() {
+            let dates: Option<Vec<i64>> =
+                images.iter().map(|child| second_of_creation(repo, child.digest, now)).collect();
+            return dates?.into_iter().max();
+        }
+    }
+    let second = manifest.created.as_ref()?.text.parse::<Timestamp>().ok()?.as_second();
+    (YEAR_2013..=now).contains(&second).then_some(second)
+}
+
+/// The manifests that an expired tag or an interrupted run leads to and that nothing which stays needs.
+pub fn manifests_that_go(repo: &Repo, policy: &Policy, now: i64) -> BTreeSet<Digest> {
+    if repo.gaps.iter().any(|gap| gap.concerns == Concern::Repository) {
+        return BTreeSet::new();
+    }
+    let (stay, rest): (Vec<&Tag>, Vec<&Tag>) =
+        repo.tags.keys().partition(|tag| stays_by_itself(repo, tag, policy, now));
+    let expired = rest.iter().filter(|tag| subject(repo, tag).is_none()).filter_map(|tag| repo.tags[*tag]);
+    let due = led_to(repo, expired.chain(repo.unfinished.iter().copied()), &rest);
+
+    let tagged = stay.iter().flat_map(|tag| repo.tags[*tag].into_iter().chain(tag.subject()));
+    let torn = repo.gaps.iter().filter_map(|gap| match gap.concerns {
+        Concern::Manifest(digest) => Some(digest),
+        Concern::Repository | Concern::Tag(_) => None,
+    });
+    let unclaimed = repo.manifests.keys().filter(|digest| !due.contains(digest)).copied();
+    let needed = needs(repo, tagged.chain(torn).chain(unclaimed)).manifests;
+    due.difference(&needed).copied().collect()
+}
+
+/// What goes with `roots` if nothing keeps it: children, and what is about it by its subject or by one of `tags`.
+fn led_to(repo: &Repo, roots: impl Iterator<Item = Digest>, tags: &[&Tag]) -> BTreeSet<Digest> {
+    let here = |digest: &Digest| repo.manifests.contains_key(digest);
+    let mut led: BTreeSet<Digest> = roots.filter(here).collect();
+    loop {
+        let mut more = led.clone();
+        for (digest, manifest) in &repo.manifests {
+            if led.contains(digest) {
+                more.extend(manifest.children().iter().map(|child| child.digest).filter(here));
+            }
+            if manifest.subject.is_some_and(|subject| led.contains(&subject)) {
+                more.insert(*digest);
+            }
+        }
+        let about = tags.iter().filter(|tag| tag.subject().is_some_and(|subject| led.contains(&subject)));
+        more.extend(about.filter_map(|tag| repo.tags[*tag]).filter(here));
+        if more == led {
+            return led;
+        }
+        led = more;
+    }
+}
+
+/// Whether `from` points at `to`, through children, subjects and names of tags.
+pub fn leads(repo: &Repo, from: Digest, to: Digest) -> bool {
+    let mut reached = BTreeSet::from([from]);
+    loop {
+        let mut more = reached.clone();
+        for digest in &reached {
+            let Some(manifest) = repo.manifests.get(digest) else { continue };
+            more.extend(manifest.children().iter().map(|child| child.digest).chain(manifest.subject));
+            more.extend(repo.tags_on(*digest).filter_map(Tag::subject));
+        }
+        if more == reached {
+            return reached.contains(&to);
+        }
+        reached = more;
+    }
+}
+
+/// Whether something is by the name of a tag about what points at it.
+pub fn has_knotted_names(repo: &Repo) -> bool {
+    let mut bound = repo.tags.iter().filter_map(|(tag, target)| Some((tag.subject()?, (*target)?)));
+    bound.any(|(subject, target)| leads(repo, subject, target))
+}
