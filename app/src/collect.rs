@@ -10,6 +10,8 @@ use clean_registry_core::name::{Digest, RepoName};
 use thiserror::Error;
 
 use crate::cli::config::{CollectorMode, Config, Restart};
+use crate::demo::store::Store;
+use crate::demo::sweep::{SweepError, sweep};
 use crate::registry::Writer;
 use crate::runtime::collector::{self, Collected, Event, Mode};
 use crate::runtime::config::{self as registry_config, Cache, ConfigError, RegistryConfig};
@@ -54,7 +56,9 @@ pub enum CollectError {
     #[error("the registry is a pull-through cache of {0}")]
     PullThroughCache(String),
     /// The registry remembers blobs in Redis.
-    #[error("the registry keeps its blob descriptor cache in Redis: after a collection the next push would be broken")]
+    #[error(
+        "the registry keeps its blob descriptor cache in Redis: after a collection the next push would be broken"
+    )]
     RedisCache,
     /// The collector would sweep a blob that is needed.
     #[error("{repository}@{manifest} lists {blob}: the registry's own collector would sweep that blob")]
@@ -69,6 +73,9 @@ pub enum CollectError {
     /// The collector itself.
     #[error(transparent)]
     Collector(#[from] collector::Error),
+    /// The demo's sweep.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
     /// A repository could not be made visible to the collector.
     #[error("{repository} lists no blob, and none could be added to make the collector see it: {source}")]
     Anchor {
@@ -99,14 +106,24 @@ impl CollectError {
             }
             Self::ForeignDigest { .. } => "set garbage_collection.mode to none; nothing was deleted",
             Self::Anchor { source, .. } => return source.hint(),
+            Self::Sweep(_) => return None,
         };
         Some(hint.to_owned())
     }
 }
 
-/// The registry's own collector, found and fit to be run.
+/// A collector that was found and is fit to be run.
 #[derive(Debug)]
-pub struct Collector {
+pub enum Collector {
+    /// The registry's own, in its container.
+    Registry(RegistryCollector),
+    /// A plain sweep of a directory that nobody pushes to: the demo's.
+    Sweep(Store),
+}
+
+/// The registry's own collector, in its container.
+#[derive(Debug)]
+pub struct RegistryCollector {
     container: Container,
     mode: Mode,
     config_path: String,
@@ -140,7 +157,7 @@ impl Collector {
         }
         let restart = may_restart && cache != Cache::None && mode == Mode::Exec;
         let storage_path = non_empty(&config.paths.storage).unwrap_or_else(|| DEFAULT_STORAGE.to_owned());
-        Ok(Some(Self { container, mode, config_path, storage_path, restart }))
+        Ok(Some(Self::Registry(RegistryCollector { container, mode, config_path, storage_path, restart })))
     }
 
     /// Refuses what the collector would lose.
@@ -149,7 +166,9 @@ impl Collector {
     /// [`CollectError::ForeignDigest`].
     pub fn check(hazards: &Hazards) -> Result<(), CollectError> {
         match hazards.foreign_digests.first().cloned() {
-            Some((repository, manifest, blob)) => Err(CollectError::ForeignDigest { repository, manifest, blob }),
+            Some((repository, manifest, blob)) => {
+                Err(CollectError::ForeignDigest { repository, manifest, blob })
+            }
             None => Ok(()),
         }
     }
@@ -164,6 +183,29 @@ impl Collector {
         hazards: &Hazards,
         log: &RunLog,
     ) -> Result<Collected, CollectError> {
+        match self {
+            Self::Registry(collector) => collector.run(writer, hazards, log).await,
+            Self::Sweep(store) => {
+                let swept = sweep(store)?;
+                Ok(Collected { blobs: swept.removed.len() as u64, ..Collected::default() })
+            }
+        }
+    }
+
+    /// Measures the storage: on this host where it is known, else in the container.
+    pub async fn measure(&self, config: &Config) -> Measured {
+        let host_storage = config.paths.host_storage.as_deref();
+        match self {
+            Self::Registry(collector) => {
+                measure(host_storage, Some(&collector.container), &collector.storage_path).await
+            }
+            Self::Sweep(store) => measure(Some(store.root()), None, DEFAULT_STORAGE).await,
+        }
+    }
+}
+
+impl RegistryCollector {
+    async fn run(&self, writer: &Writer, hazards: &Hazards, log: &RunLog) -> Result<Collected, CollectError> {
         for repository in &hazards.without_blobs {
             let anchored = writer.put_blob(repository, ANCHOR).await;
             anchored.map_err(|source| CollectError::Anchor { repository: repository.clone(), source })?;
@@ -180,17 +222,13 @@ impl Collector {
             };
             log.record(&record).map_err(io::Error::other)
         };
-        let collected = collector::collect(&self.container, self.mode, &self.config_path, &mut on_event).await;
+        let collected =
+            collector::collect(&self.container, self.mode, &self.config_path, &mut on_event).await;
         if self.restart {
             tracing::info!("restarting {} to empty its blob descriptor cache", self.container.name());
             self.container.restart().await?;
         }
         Ok(collected?)
-    }
-
-    /// Measures the storage: on this host where it is known, else in the container.
-    pub async fn measure(&self, config: &Config) -> Measured {
-        measure(config.paths.host_storage.as_deref(), Some(&self.container), &self.storage_path).await
     }
 }
 
@@ -216,7 +254,10 @@ pub async fn start_again(
     Ok(())
 }
 
-async fn container(config: &Config, environment: &BTreeMap<String, String>) -> Result<Container, CollectError> {
+async fn container(
+    config: &Config,
+    environment: &BTreeMap<String, String>,
+) -> Result<Container, CollectError> {
     Ok(engine(config, environment).await?.container(&config.registry.container).await?)
 }
 

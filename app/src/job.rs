@@ -58,9 +58,9 @@ pub fn decide(ctx: &Context, inventory: Inventory) -> Drawn {
 ///
 /// # Errors
 /// When nothing was done, or the work had to be broken off. What could only be done in part is told by the report.
-pub async fn run(ctx: &Context, collect_when: CollectWhen) -> Result<Report, Failure> {
-    let mut work = Work::begin(ctx).await?;
-    let inventory = ctx.survey(work.survey_scope(collect_when, &ctx.scope), &work.leftovers.unfinished).await?;
+pub async fn run(ctx: &Context, mut work: Work<'_>, collect_when: CollectWhen) -> Result<Report, Failure> {
+    let inventory =
+        ctx.survey(work.survey_scope(collect_when, &ctx.scope), &work.leftovers.unfinished).await?;
     let mut drawn = decide(ctx, inventory);
     if let Some(step) = drawn.plan.steps.first() {
         let powers = work.writer.probe(&step.repository).await?;
@@ -125,6 +125,13 @@ impl<'a> Work<'a> {
         Ok(Self { ctx, writer: Writer::new(ctx.reader.clone()), collector, leftovers, _lock: lock })
     }
 
+    /// The same with another collector.
+    #[must_use]
+    pub fn with_collector(mut self, collector: Collector) -> Self {
+        self.collector = Some(collector);
+        self
+    }
+
     /// What to survey for work on `scope`: the collector works on the whole storage, so what it might lose is looked for
     /// in all of it.
     #[must_use]
@@ -163,8 +170,11 @@ impl<'a> Work<'a> {
         self.leftovers.close(&self.ctx.state)?;
         let applied = self.apply(sound, inventory, &log).await?;
         if self.ctx.interrupt.is_set() {
-            return Err(Failure::new(Exit::Interrupted, format!("interrupted; run {} can be undone", log.name()))
-                .hinted("the next run takes over what is left"));
+            return Err(Failure::new(
+                Exit::Interrupted,
+                format!("interrupted; run {} can be undone", log.name()),
+            )
+            .hinted("the next run takes over what is left"));
         }
         let deletes = deleted(plan, &applied) || self.leftovers.owes_collection;
         if collect_when == CollectWhen::Always || (deletes && collect_when == CollectWhen::Deleted) {

@@ -122,7 +122,8 @@ impl Report {
             self.exit = Exit::InPart;
         }
         let taken = applied.outcomes.into_iter();
-        self.steps = taken.map(|(position, outcome)| Taken { step: plan.steps[position].clone(), outcome }).collect();
+        self.steps =
+            taken.map(|(position, outcome)| Taken { step: plan.steps[position].clone(), outcome }).collect();
     }
 
     /// Whole repositories could not be seen: done in part.
@@ -137,7 +138,9 @@ impl Report {
     /// Adds what was measured before and after.
     pub fn measured(&mut self, before: Measured, after: Measured) {
         self.storage.measured = match (&before, &after) {
-            (Measured::Unavailable(why), _) | (_, Measured::Unavailable(why)) => format!("unavailable: {why}"),
+            (Measured::Unavailable(why), _) | (_, Measured::Unavailable(why)) => {
+                format!("unavailable: {why}")
+            }
             (_, Measured::Bytes(_, Where::Host(path))) => format!("on this host, {}", path.display()),
             (_, Measured::Bytes(_, Where::Container(name))) => format!("inside container {name}"),
         };
@@ -148,7 +151,8 @@ impl Report {
         self.storage.before = bytes(before);
         self.storage.after = bytes(after);
         let freed = |before: Bytes, after: Bytes| Freed(Bytes(before.0.saturating_sub(after.0)));
-        self.storage.freed = self.storage.before.zip(self.storage.after).map(|(before, after)| freed(before, after));
+        self.storage.freed =
+            self.storage.before.zip(self.storage.after).map(|(before, after)| freed(before, after));
     }
 
     /// The report for people.
@@ -158,7 +162,19 @@ impl Report {
         if let Some(summary) = &self.summary {
             lines.push(table(summary));
         }
-        lines.push(self.outcome_line());
+        lines.push(self.figures());
+        if let (Some(run), Collection::None { .. } | Collection::Failed { .. }) =
+            (&self.run, &self.collection)
+        {
+            lines.push(format!("To take it back: clean-registry undo {run}"));
+        }
+        lines.join("\n")
+    }
+
+    /// What came of the steps, the collection and the storage, a line each.
+    #[must_use]
+    pub fn figures(&self) -> String {
+        let mut lines = vec![self.outcome_line()];
         lines.push(match &self.collection {
             Collection::Done { blobs, layer_links } => {
                 format!("Garbage collection: {blobs} blobs and {layer_links} layer links removed")
@@ -170,14 +186,12 @@ impl Report {
             }
         });
         lines.extend(self.storage_lines());
-        if let (Some(run), Collection::None { .. } | Collection::Failed { .. }) = (&self.run, &self.collection) {
-            lines.push(format!("To take it back: clean-registry undo {run}"));
-        }
         lines.join("\n")
     }
 
     fn outcome_line(&self) -> String {
-        let count = |wanted: fn(&Outcome) -> bool| self.steps.iter().filter(|taken| wanted(&taken.outcome)).count();
+        let count =
+            |wanted: fn(&Outcome) -> bool| self.steps.iter().filter(|taken| wanted(&taken.outcome)).count();
         let done = count(|outcome| matches!(outcome, Outcome::Done | Outcome::Already));
         let stale = count(|outcome| matches!(outcome, Outcome::Stale { .. }));
         let failed = count(|outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Reverted { .. }));
@@ -197,7 +211,10 @@ impl Report {
             vec![format!("Storage: {before} before, {after} after, {freed} freed (measured {measured})")];
         #[expect(clippy::cast_precision_loss, reason = "a share is compared")]
         let far = freed.0.abs_diff(estimate.0.0) as f64 > FAR * estimate.0.0 as f64;
-        if matches!(self.collection, Collection::Done { .. }) && far && freed.0.abs_diff(estimate.0.0) > FAR_AT_LEAST {
+        if matches!(self.collection, Collection::Done { .. })
+            && far
+            && freed.0.abs_diff(estimate.0.0) > FAR_AT_LEAST
+        {
             let why = if freed.0 > estimate.0.0 {
                 "the collection also removed garbage from before this run"
             } else {
@@ -216,7 +233,13 @@ pub fn table(summary: &Summary) -> String {
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(["REPOSITORY", "TAGS", "KEPT", "REMOVED", "ESTIMATE"]);
     let row = |name: &str, counts: &Counts| {
-        [name.to_owned(), counts.tags.to_string(), counts.kept.to_string(), counts.removed.to_string(), counts.bytes.to_string()]
+        [
+            name.to_owned(),
+            counts.tags.to_string(),
+            counts.kept.to_string(),
+            counts.removed.to_string(),
+            counts.bytes.to_string(),
+        ]
     };
     for line in summary.repositories.iter().filter(|line| line.counts.tags > 0) {
         table.add_row(row(line.repository.as_str(), &line.counts));

@@ -71,8 +71,11 @@ impl Survey<'_> {
         self.reader.ping().await?;
         let (names, gaps) = self.names().await?;
         self.progress.begin("survey", 0);
-        let surveyed: Vec<(RepoName, Repo, Option<Powers>)> =
-            stream::iter(names).map(|name| self.repository(name)).buffer_unordered(REPOSITORIES).collect().await;
+        let surveyed: Vec<(RepoName, Repo, Option<Powers>)> = stream::iter(names)
+            .map(|name| self.repository(name))
+            .buffer_unordered(REPOSITORIES)
+            .collect()
+            .await;
         self.progress.end();
         Ok(Inventory {
             registry: self.reader.host().to_owned(),
@@ -104,7 +107,8 @@ impl Survey<'_> {
         let mut repo = Repo::default();
         let powers = match self.reader.tags(&name).await {
             Ok(listed) => {
-                repo.gaps.extend(listed.odd.iter().map(|tag| whole_repository(format!("{tag:?} is not a tag"))));
+                repo.gaps
+                    .extend(listed.odd.iter().map(|tag| whole_repository(format!("{tag:?} is not a tag"))));
                 self.tags(&name, listed.names, &mut repo).await;
                 listed.powers_hint
             }
@@ -198,7 +202,8 @@ impl Survey<'_> {
             let mut listed: BTreeMap<Digest, Digest> = BTreeMap::new();
             for (parent, manifest) in &repo.manifests {
                 let children = manifest.children().iter().map(|child| child.digest);
-                let unread = children.filter(|child| !repo.manifests.contains_key(child) && !asked.contains(child));
+                let unread =
+                    children.filter(|child| !repo.manifests.contains_key(child) && !asked.contains(child));
                 listed.extend(unread.map(|child| (child, *parent)));
             }
             if listed.is_empty() {

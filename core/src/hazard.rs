@@ -56,8 +56,11 @@ mod tests {
 
     fn inventory(repos: &[(&str, &[&str])]) -> Inventory {
         let repos = repos.iter().map(|(name, manifests)| {
-            let read = |text: &&str| (Digest::of(text.as_bytes()), Arc::new(Manifest::parse(text.as_bytes(), None).unwrap()));
-            let repo = Repo { manifests: manifests.iter().map(read).collect::<BTreeMap<_, _>>(), ..Repo::default() };
+            let read = |text: &&str| {
+                (Digest::of(text.as_bytes()), Arc::new(Manifest::parse(text.as_bytes(), None).unwrap()))
+            };
+            let repo =
+                Repo { manifests: manifests.iter().map(read).collect::<BTreeMap<_, _>>(), ..Repo::default() };
             (name.parse().unwrap(), repo)
         });
         Inventory {

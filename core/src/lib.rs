@@ -7,10 +7,10 @@
 //! A module uses only those above it in this list.
 
 pub mod audit;
-pub mod hazard;
 pub mod decision;
 pub mod gc;
 pub mod graph;
+pub mod hazard;
 pub mod inventory;
 pub mod journal;
 pub mod layout;

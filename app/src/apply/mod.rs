@@ -104,7 +104,8 @@ impl Apply<'_> {
         }
         self.progress.begin("apply", sound.plan().steps.len());
         let sites = stream::iter(by_repository).map(|(name, steps)| self.site(name, steps));
-        let outcomes: Vec<BTreeMap<usize, Outcome>> = sites.buffer_unordered(REPOSITORIES).try_collect().await?;
+        let outcomes: Vec<BTreeMap<usize, Outcome>> =
+            sites.buffer_unordered(REPOSITORIES).try_collect().await?;
         self.progress.end();
         Ok(Applied { outcomes: outcomes.into_iter().flatten().collect() })
     }

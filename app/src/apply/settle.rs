@@ -23,7 +23,10 @@ impl Site<'_> {
             Ok(revived) => Ok(revived),
             Err(Stop::State(error)) => Err(error),
             Err(Stop::Registry(error)) => {
-                tracing::error!("{}: whether its tags still lead somewhere could not be seen: {error}", self.name);
+                tracing::error!(
+                    "{}: whether its tags still lead somewhere could not be seen: {error}",
+                    self.name
+                );
                 Ok(Vec::new())
             }
         }
@@ -33,8 +36,13 @@ impl Site<'_> {
         let mut revived = Vec::new();
         for tag in self.leading_nowhere().await? {
             match self.revive(&tag).await? {
-                Some(position) => revived.push((position, format!("tag {tag} was moved to it while it was deleted"))),
-                None => tracing::error!("{}: tag {tag} leads nowhere, and no manifest of this run helps", self.name),
+                Some(position) => {
+                    revived.push((position, format!("tag {tag} was moved to it while it was deleted")))
+                }
+                None => tracing::error!(
+                    "{}: tag {tag} leads nowhere, and no manifest of this run helps",
+                    self.name
+                ),
             }
         }
         Ok(revived)
@@ -49,7 +57,8 @@ impl Site<'_> {
             let seen = self.head_tag(&tag).await;
             seen.map(|digest| digest.is_none().then_some(tag))
         };
-        let seen: Vec<Result<Option<Tag>, Error>> = stream::iter(tags).map(look).buffer_unordered(TAGS).collect().await;
+        let seen: Vec<Result<Option<Tag>, Error>> =
+            stream::iter(tags).map(look).buffer_unordered(TAGS).collect().await;
         seen.into_iter().filter_map(Result::transpose).collect()
     }
 

@@ -45,7 +45,9 @@ impl Site<'_> {
             // The tag would be listed and lead nowhere: the image comes back, so that the registry is whole.
             self.put_back(step.digest).await?;
             if tries_left == 0 {
-                return Ok(Outcome::Reverted { why: format!("the registry does not let go of tag {dangling}") });
+                return Ok(Outcome::Reverted {
+                    why: format!("the registry does not let go of tag {dangling}"),
+                });
             }
         }
         Ok(Outcome::Failed { why: "not tried".to_owned() })

@@ -51,7 +51,11 @@ impl Context {
     ///
     /// # Errors
     /// When the configuration, the credentials or the glob are not usable.
-    pub fn new(arguments: &Arguments, config: Config, environment: BTreeMap<String, String>) -> Result<Self, Failure> {
+    pub fn new(
+        arguments: &Arguments,
+        config: Config,
+        environment: BTreeMap<String, String>,
+    ) -> Result<Self, Failure> {
         let reader = connect(options(&config, &environment)?)?;
         let directory = arguments.state_dir.clone().or_else(|| config.state_dir.clone());
         let directory = directory.unwrap_or_else(|| State::default_directory(&environment, is_root()));

@@ -106,8 +106,9 @@ impl From<crate::registry::Refusal> for Failure {
 
 impl From<crate::registry::CredentialError> for Failure {
     fn from(error: crate::registry::CredentialError) -> Self {
-        Self::new(Exit::Usage, error)
-            .hinted("registry.user and registry.password in the configuration come before Docker's own credentials")
+        Self::new(Exit::Usage, error).hinted(
+            "registry.user and registry.password in the configuration come before Docker's own credentials",
+        )
     }
 }
 

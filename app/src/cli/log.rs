@@ -26,7 +26,11 @@ pub enum Terminal {
 ///
 /// `debug` is the value of the environment's `DEBUG`.
 pub fn begin(terminal: Terminal, file: &Path, debug: Option<&str>) {
-    let level = if debug.is_some_and(|value| value.eq_ignore_ascii_case("true")) { Level::DEBUG } else { Level::INFO };
+    let level = if debug.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        Level::DEBUG
+    } else {
+        Level::INFO
+    };
     let opened = open(file);
     let failed = opened.as_ref().err().map(ToString::to_string);
     let lines = Lines { terminal, file: opened.ok().map(Mutex::new), level };

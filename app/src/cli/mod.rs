@@ -52,6 +52,7 @@ async fn dispatch(arguments: &Arguments, environment: BTreeMap<String, String>) 
             page.render(&mut io::stdout()).map_err(|error| Failure::new(Exit::Bug, error))?;
             Ok(Exit::Done)
         }
+        Verb::Demo { keep } => verb::demo::run((*keep).into()).await,
         Verb::Config { what } => verb::config::run(arguments, *what, &environment),
         verb => on_registry(arguments, verb, environment).await,
     }
@@ -88,7 +89,8 @@ async fn on_registry(
 /// Options that belong to some verbs only.
 fn check(arguments: &Arguments) -> Result<(), Failure> {
     let verb = arguments.verb.as_ref().unwrap_or(&Verb::Run);
-    let misplaced = |option: &str| Err(Failure::new(Exit::Usage, format!("{option} has no meaning for this command")));
+    let misplaced =
+        |option: &str| Err(Failure::new(Exit::Usage, format!("{option} has no meaning for this command")));
     if arguments.repo.is_some() && !matches!(verb, Verb::Run | Verb::Plan { .. }) {
         return misplaced("--repo");
     }

@@ -42,20 +42,25 @@ pub(super) async fn apply(
         let powers = work.writer.probe(&step.repository).await?;
         inventory = Inventory { powers, ..inventory };
     }
-    let Audited { sound, stale } = audit(plan, &inventory, &ctx.config.promises()).map_err(|error| refused(&error))?;
+    let Audited { sound, stale } =
+        audit(plan, &inventory, &ctx.config.promises()).map_err(|error| refused(&error))?;
     for stale in &stale {
         tracing::warn!("{}: left alone, {}", stale.step, stale.why);
     }
     let mut report = work.carry_out(&sound, &inventory, collect_when).await?;
-    let stale = stale.into_iter().map(|stale| Taken { step: stale.step, outcome: Outcome::Stale { why: stale.why } });
+    let stale =
+        stale.into_iter().map(|stale| Taken { step: stale.step, outcome: Outcome::Stale { why: stale.why } });
     report.steps.extend(stale);
     Ok(report)
 }
 
 fn read(file: &Path) -> Result<Plan, Failure> {
-    let wrong = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("plan {}: {error}", file.display()));
+    let wrong = |error: &dyn std::fmt::Display| {
+        Failure::new(Exit::Usage, format!("plan {}: {error}", file.display()))
+    };
     let bytes = std::fs::read(file).map_err(|error| wrong(&error))?;
-    serde_json::from_slice(&bytes).map_err(|error| wrong(&error).hinted("a plan is what `clean-registry plan --out` writes"))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| wrong(&error).hinted("a plan is what `clean-registry plan --out` writes"))
 }
 
 /// The manifests a plan names: they are looked for even where no tag leads to them any more.
@@ -70,8 +75,12 @@ fn named(plan: &Plan) -> BTreeMap<RepoName, BTreeSet<Digest>> {
 fn refused(unsound: &Unsound) -> Failure {
     let failure = Failure::new(Exit::Unsafe, format!("the plan did not pass its audit: {unsound}"));
     match unsound {
-        Unsound::OtherRegistry { .. } => failure.hinted("name the configuration it was made with, with --config"),
-        Unsound::Protected { .. } => failure.hinted("the configuration has changed since the plan was made: make a new one"),
+        Unsound::OtherRegistry { .. } => {
+            failure.hinted("name the configuration it was made with, with --config")
+        }
+        Unsound::Protected { .. } => {
+            failure.hinted("the configuration has changed since the plan was made: make a new one")
+        }
         _ => failure.hinted("nothing was done; make a new plan"),
     }
 }

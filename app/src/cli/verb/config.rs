@@ -29,7 +29,9 @@ pub fn run(
 
 fn check(arguments: &Arguments, config: &Config) {
     for pattern in config.cleanup.protected_patterns.iter().filter(|pattern| pattern.is_empty()) {
-        print(&format!("warning: protected_patterns holds {pattern:?}, which every tag contains: nothing will ever go"));
+        print(&format!(
+            "warning: protected_patterns holds {pattern:?}, which every tag contains: nothing will ever go"
+        ));
     }
     if config.cleanup.protected_tags.is_empty() && config.cleanup.protected_patterns.is_empty() {
         print("warning: no tag is protected, not even latest");
@@ -42,8 +44,12 @@ fn sentence(config: &Config) -> String {
     let mut characters = policy.chars();
     let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     let collector = match config.collector_mode() {
-        CollectorMode::Exec => format!("collect garbage in container {} while it runs", config.registry.container),
-        CollectorMode::Offline => format!("stop container {}, collect garbage, start it", config.registry.container),
+        CollectorMode::Exec => {
+            format!("collect garbage in container {} while it runs", config.registry.container)
+        }
+        CollectorMode::Offline => {
+            format!("stop container {}, collect garbage, start it", config.registry.container)
+        }
         CollectorMode::None => "collect no garbage".to_owned(),
     };
     format!("{first}{}. Then {collector}.", characters.as_str())

@@ -51,7 +51,8 @@ struct Explanation {
 pub async fn run(ctx: &Context, reference: &str) -> Result<Exit, Failure> {
     let (name, subject) = parse(reference)?;
     let unfinished = Leftovers::find(&ctx.state)?.unfinished;
-    let mut also: BTreeMap<_, _> = unfinished.into_iter().filter(|(repository, _)| *repository == name).collect();
+    let mut also: BTreeMap<_, _> =
+        unfinished.into_iter().filter(|(repository, _)| *repository == name).collect();
     if let Subject::Digest(digest) = subject {
         also.entry(name.clone()).or_default().insert(digest);
     }
@@ -69,12 +70,18 @@ pub async fn run(ctx: &Context, reference: &str) -> Result<Exit, Failure> {
         Subject::Repository => {
             judged.tags.iter().map(|(tag, decision)| explain(Some(tag), repo.tags[tag], decision)).collect()
         }
-        Subject::Tag(tag) => {
-            judged.tags.get(tag).map(|decision| explain(Some(tag), repo.tags[tag], decision)).into_iter().collect()
-        }
-        Subject::Digest(digest) => {
-            judged.manifests.get(digest).map(|decision| explain(None, Some(*digest), decision)).into_iter().collect()
-        }
+        Subject::Tag(tag) => judged
+            .tags
+            .get(tag)
+            .map(|decision| explain(Some(tag), repo.tags[tag], decision))
+            .into_iter()
+            .collect(),
+        Subject::Digest(digest) => judged
+            .manifests
+            .get(digest)
+            .map(|decision| explain(None, Some(*digest), decision))
+            .into_iter()
+            .collect(),
     };
     if explanations.is_empty() {
         return Err(absent(reference));
@@ -127,7 +134,9 @@ fn explain(
         media_type: digest.and_then(|digest| Some(repo.manifests.get(&digest)?.media_type.to_string())),
         decision: decision.clone(),
         clock,
-        tags: digest.map(|digest| graph.tags_on(digest).iter().map(|tag| (*tag).clone()).collect()).unwrap_or_default(),
+        tags: digest
+            .map(|digest| graph.tags_on(digest).iter().map(|tag| (*tag).clone()).collect())
+            .unwrap_or_default(),
         parents: digest.map(|digest| graph.parents(digest).collect()).unwrap_or_default(),
         referrers: digest.map(|digest| referrers(&graph, digest)).unwrap_or_default(),
         subject: tag
@@ -145,8 +154,18 @@ fn referrers(graph: &Graph<'_>, digest: Digest) -> Vec<Digest> {
 }
 
 fn text(explanation: &Explanation) -> String {
-    let Explanation { repository, tag, digest, decision, clock, tags, parents, referrers, subject, media_type } =
-        explanation;
+    let Explanation {
+        repository,
+        tag,
+        digest,
+        decision,
+        clock,
+        tags,
+        parents,
+        referrers,
+        subject,
+        media_type,
+    } = explanation;
     let name = match (tag, digest) {
         (Some(tag), _) => format!("{repository}:{tag}"),
         (None, Some(digest)) => format!("{repository}@{digest}"),

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod config;
+pub mod demo;
 pub mod explain;
 pub mod plan;
 pub mod run;

@@ -73,7 +73,8 @@ pub fn text(plan: &Plan) -> String {
         let line = format!("  {:<7} {}  {digest}\n          {}", "keep", kept.tag, kept.grounds);
         sections.entry(kept.repository.as_str()).or_default().push(line);
     }
-    let mut text = format!("Plan for {} as of {}\nPolicy: {}\n\n", plan.registry, plan.as_of, plan.policy.sentence);
+    let mut text =
+        format!("Plan for {} as of {}\nPolicy: {}\n\n", plan.registry, plan.as_of, plan.policy.sentence);
     for (repository, lines) in sections {
         let _ = writeln!(text, "{repository}\n{}\n", lines.join("\n"));
     }

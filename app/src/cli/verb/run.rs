@@ -4,7 +4,7 @@ use super::{print, print_json};
 use crate::cli::arguments::Output;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::job::{self, CollectWhen};
+use crate::job::{self, CollectWhen, Work};
 use crate::report::Report;
 
 /// Does the whole job, and reports.
@@ -14,7 +14,8 @@ use crate::report::Report;
 pub async fn run(ctx: &Context, collect_when: CollectWhen) -> Result<Exit, Failure> {
     let policy = ctx.config.policy();
     tracing::info!("cleaning {}: {policy}", ctx.reader.host());
-    print_report(ctx, &job::run(ctx, collect_when).await?)
+    let work = Work::begin(ctx).await?;
+    print_report(ctx, &job::run(ctx, work, collect_when).await?)
 }
 
 /// Prints a report in the form that was asked for; gives its exit code.

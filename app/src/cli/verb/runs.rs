@@ -58,7 +58,8 @@ fn line(run: &Run) -> Line {
 
 fn text(line: &Line) -> String {
     let Line { run, undoes, manifests, tags, failed, collected, ended } = line;
-    let what = undoes.as_ref().map_or_else(|| "removed".to_owned(), |undone| format!("undid {undone}, put back"));
+    let what =
+        undoes.as_ref().map_or_else(|| "removed".to_owned(), |undone| format!("undid {undone}, put back"));
     let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
     let collected = if *collected { ", garbage collected" } else { "" };
     let ended = match ended {

@@ -8,6 +8,7 @@ use super::run::print_report;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::job::{CollectWhen, Work};
+use crate::report::Report;
 use crate::state::{Run, StateError};
 
 /// Takes back a run: the one that is named, or the last that is not an undo and has not been undone.
@@ -15,6 +16,11 @@ use crate::state::{Run, StateError};
 /// # Errors
 /// When there is no such run, or the work had to be broken off.
 pub async fn run(ctx: &Context, name: Option<&str>) -> Result<Exit, Failure> {
+    print_report(ctx, &take_back(ctx, name).await?)
+}
+
+/// Takes back a run, and reports.
+pub(super) async fn take_back(ctx: &Context, name: Option<&str>) -> Result<Report, Failure> {
     let mut work = Work::begin(ctx).await?;
     let runs = ctx.state.runs()?;
     let position = match name {
@@ -24,7 +30,8 @@ pub async fn run(ctx: &Context, name: Option<&str>) -> Result<Exit, Failure> {
     let Some(position) = position else {
         return match name {
             Some(name) => Err(StateError::NoSuchRun(name.to_owned()).into()),
-            None => Err(Failure::new(Exit::Usage, "there is no run to undo").hinted("`clean-registry runs` lists them")),
+            None => Err(Failure::new(Exit::Usage, "there is no run to undo")
+                .hinted("`clean-registry runs` lists them")),
         };
     };
     let run = &runs[position];
@@ -32,8 +39,7 @@ pub async fn run(ctx: &Context, name: Option<&str>) -> Result<Exit, Failure> {
         tracing::warn!("garbage was collected since: images whose blobs are gone cannot come back");
     }
     tracing::info!("undoing run {}", run.name);
-    let report = apply(ctx, &mut work, plan(ctx, run), CollectWhen::Never).await?;
-    print_report(ctx, &report)
+    apply(ctx, &mut work, plan(ctx, run), CollectWhen::Never).await
 }
 
 fn plan(ctx: &Context, run: &Run) -> Plan {
