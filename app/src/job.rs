@@ -58,9 +58,8 @@ pub fn decide(ctx: &Context, inventory: Inventory) -> Drawn {
 ///
 /// # Errors
 /// When nothing was done, or the work had to be broken off. What could only be done in part is told by the report.
-pub async fn run(ctx: &Context, mut work: Work<'_>, collect_when: CollectWhen) -> Result<Report, Failure> {
-    let inventory =
-        ctx.survey(work.survey_scope(collect_when, &ctx.scope), &work.leftovers.unfinished).await?;
+pub async fn run(ctx: &Context, mut work: Work<'_>) -> Result<Report, Failure> {
+    let inventory = ctx.survey(work.survey_scope(&ctx.scope), &work.leftovers.unfinished).await?;
     let mut drawn = decide(ctx, inventory);
     if let Some(step) = drawn.plan.steps.first() {
         let powers = work.writer.probe(&step.repository).await?;
@@ -75,7 +74,11 @@ pub async fn run(ctx: &Context, mut work: Work<'_>, collect_when: CollectWhen) -
     if let Some(stale) = stale.first() {
         return Err(refused(&format!("the plan did not pass its audit: {}: {}", stale.step, stale.why)));
     }
-    let mut report = work.carry_out(&sound, &inventory, collect_when).await?;
+    let mut report = work.carry_out(&sound, &inventory).await?;
+    if matches!(ctx.scope, Scope::All) {
+        // Everything they left was part of this plan.
+        work.leftovers.close(&ctx.state)?;
+    }
     report.summary = Some(summarize(&inventory, &verdicts));
     Ok(report)
 }
@@ -102,6 +105,7 @@ pub struct Work<'a> {
     /// What can change the registry.
     pub writer: Writer,
     collector: Option<Collector>,
+    collect_when: CollectWhen,
     /// What earlier runs left undone.
     pub leftovers: Leftovers,
     _lock: Lock,
@@ -112,7 +116,7 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// When another run is at work, or the collector could not do its work later.
-    pub async fn begin(ctx: &'a Context) -> Result<Self, Failure> {
+    pub async fn begin(ctx: &'a Context, collect_when: CollectWhen) -> Result<Self, Failure> {
         let lock = ctx.state.lock()?;
         let leftovers = Leftovers::find(&ctx.state)?;
         for run in &leftovers.interrupted {
@@ -121,8 +125,12 @@ impl<'a> Work<'a> {
         if let Some(container) = &leftovers.stopped_container {
             start_again(&ctx.config, &ctx.environment, container).await?;
         }
-        let collector = Collector::find(&ctx.config, &ctx.environment).await?;
-        Ok(Self { ctx, writer: Writer::new(ctx.reader.clone()), collector, leftovers, _lock: lock })
+        let collector = match collect_when {
+            CollectWhen::Never => None,
+            _ => Collector::find(&ctx.config, &ctx.environment).await?,
+        };
+        let writer = Writer::new(ctx.reader.clone());
+        Ok(Self { ctx, writer, collector, collect_when, leftovers, _lock: lock })
     }
 
     /// The same with another collector.
@@ -135,39 +143,28 @@ impl<'a> Work<'a> {
     /// What to survey for work on `scope`: the collector works on the whole storage, so what it might lose is looked for
     /// in all of it.
     #[must_use]
-    pub fn survey_scope<'s>(&self, collect_when: CollectWhen, scope: &'s Scope) -> &'s Scope {
-        if self.collector.is_some() && collect_when != CollectWhen::Never { &Scope::All } else { scope }
+    pub fn survey_scope<'s>(&self, scope: &'s Scope) -> &'s Scope {
+        if self.collector.is_some() { &Scope::All } else { scope }
     }
 
     /// Applies a sound plan, collects the garbage, and measures.
     ///
     /// # Errors
     /// When the collector would lose something, or the journal cannot be written.
-    pub async fn carry_out(
-        &mut self,
-        sound: &Sound,
-        inventory: &Inventory,
-        collect_when: CollectWhen,
-    ) -> Result<Report, Failure> {
+    pub async fn carry_out(&mut self, sound: &Sound, inventory: &Inventory) -> Result<Report, Failure> {
         let plan = sound.plan();
         let mut report = Report::new(plan);
-        let may_collect = match collect_when {
-            CollectWhen::Always => true,
-            CollectWhen::Deleted => !plan.steps.is_empty() || self.leftovers.owes_collection,
-            CollectWhen::Never => false,
-        };
         let hazards = Hazards::after(plan, inventory);
-        if self.collector.is_some() && may_collect {
+        let will_collect = self.collects(!plan.steps.is_empty());
+        if will_collect {
             Collector::check(&hazards)?;
         }
-        if plan.steps.is_empty() && !(self.collector.is_some() && may_collect) {
-            report.collection = self.not_collected(collect_when);
-            self.leftovers.close(&self.ctx.state)?;
+        if plan.steps.is_empty() && !will_collect {
+            report.collection = self.not_collected();
             return Ok(report.with_gaps(has_wide_gaps(inventory)));
         }
         let before = self.measure().await;
         let log = self.ctx.state.begin(plan, self.ctx.now)?;
-        self.leftovers.close(&self.ctx.state)?;
         let applied = self.apply(sound, inventory, &log).await?;
         if self.ctx.interrupt.is_set() {
             return Err(Failure::new(
@@ -176,18 +173,28 @@ impl<'a> Work<'a> {
             )
             .hinted("the next run takes over what is left"));
         }
-        let deletes = deleted(plan, &applied) || self.leftovers.owes_collection;
-        if collect_when == CollectWhen::Always || (deletes && collect_when == CollectWhen::Deleted) {
-            report.collection = self.collect(&hazards, &log).await?;
-        } else {
-            report.collection = self.not_collected(collect_when);
-        }
+        report.collection = match &self.collector {
+            Some(collector) if self.collects(deleted(plan, &applied)) => {
+                self.collect(collector, &hazards, &log).await?
+            }
+            _ => self.not_collected(),
+        };
         report.run = Some(log.name().to_owned());
         report.measured(before, self.measure().await);
         report.applied(plan, applied);
         let report = report.with_gaps(has_wide_gaps(inventory));
         log.end(if report.exit == Exit::Done { Ending::Complete } else { Ending::InPart })?;
         Ok(report)
+    }
+
+    /// Whether garbage is to be collected, given whether this run deletes something.
+    fn collects(&self, deletes: bool) -> bool {
+        let wanted = match self.collect_when {
+            CollectWhen::Always => true,
+            CollectWhen::Deleted => deletes || self.leftovers.owes_collection,
+            CollectWhen::Never => false,
+        };
+        wanted && self.collector.is_some()
     }
 
     async fn apply(&self, sound: &Sound, inventory: &Inventory, log: &RunLog) -> Result<Applied, Failure> {
@@ -197,8 +204,12 @@ impl<'a> Work<'a> {
         Ok(apply.run(sound).await?)
     }
 
-    async fn collect(&self, hazards: &Hazards, log: &RunLog) -> Result<Collection, Failure> {
-        let Some(collector) = &self.collector else { return Ok(self.not_collected(CollectWhen::Deleted)) };
+    async fn collect(
+        &self,
+        collector: &Collector,
+        hazards: &Hazards,
+        log: &RunLog,
+    ) -> Result<Collection, Failure> {
         tracing::info!("collecting garbage");
         let collected = match collector.run(&self.writer, hazards, log).await {
             Ok(collected) => collected,
@@ -216,8 +227,8 @@ impl<'a> Work<'a> {
         Ok(Collection::Done { blobs, layer_links })
     }
 
-    fn not_collected(&self, when: CollectWhen) -> Collection {
-        let why = match (when, &self.collector) {
+    fn not_collected(&self) -> Collection {
+        let why = match (self.collect_when, &self.collector) {
             (CollectWhen::Never, _) => "not now, so that what was done can be undone",
             (_, None) => "no container is configured, or garbage_collection.mode is none: no space is freed",
             _ => "nothing was deleted",

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clean_registry_core::journal::{Ending, Outcome};
 use clean_registry_core::name::{Digest, RepoName};
-use clean_registry_core::plan::{Action, Origin, Plan};
+use clean_registry_core::plan::{Action, Plan};
 
 use crate::state::{Run, State, StateError};
 
@@ -28,7 +28,10 @@ impl Leftovers {
     /// When a journal or the plan of an interrupted run cannot be read.
     pub fn find(state: &State) -> Result<Self, StateError> {
         let mut leftovers = Self::default();
-        for run in state.runs()? {
+        let runs = state.runs()?;
+        let undone: BTreeSet<String> =
+            runs.iter().filter_map(|run| run.undoes().map(str::to_owned)).collect();
+        for run in runs {
             leftovers.owes_collection =
                 run.journal.owes_collection() || (leftovers.owes_collection && !run.journal.collected());
             if run.journal.ending().is_some() {
@@ -36,9 +39,8 @@ impl Leftovers {
             }
             let stopped = run.journal.stopped_container().map(str::to_owned);
             leftovers.stopped_container = stopped.or(leftovers.stopped_container);
-            let plan = state.plan_of(&run.name)?;
-            if plan.origin == Origin::Policy {
-                leftovers.add_unfinished(&plan, &run);
+            if run.undoes().is_none() && !undone.contains(&run.name) {
+                leftovers.add_unfinished(&state.plan_of(&run.name)?, &run);
             }
             leftovers.interrupted.push(run);
         }

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clean_registry_core::audit::Sound;
-use clean_registry_core::inventory::Inventory;
+use clean_registry_core::graph::Graph;
+use clean_registry_core::inventory::{Inventory, Repo};
 use clean_registry_core::journal::{Outcome, Record};
 use clean_registry_core::name::{Digest, RepoName, Tag};
 use clean_registry_core::plan::{Action, Step};
@@ -18,7 +19,7 @@ use crate::cli::progress::Progress;
 use crate::registry::{Error, Refusal, Writer};
 use crate::state::{RunLog, StateError, Vault};
 
-mod settle;
+mod revive;
 mod step;
 
 /// Repositories under way at once.
@@ -86,10 +87,18 @@ impl From<StateError> for Stop {
 struct Site<'a> {
     apply: &'a Apply<'a>,
     name: RepoName,
+    /// Who needs whom here, as it was when the plan was audited.
+    graph: Graph<'a>,
     /// Its tags as they were last listed.
     listed: BTreeSet<Tag>,
-    /// What has been deleted here, with the position of its step.
-    deleted: Vec<(usize, Digest)>,
+    /// What has been deleted here, with the position of its step and the tags that went with it.
+    deleted: BTreeMap<Digest, (usize, Vec<Tag>)>,
+    /// What was deleted here and put back, by the position of its step.
+    reinstated: BTreeMap<usize, (Digest, Vec<Tag>)>,
+    /// What was gone before.
+    absent: BTreeSet<Digest>,
+    /// What was untagged here, with the position of its step.
+    untagged: BTreeMap<Tag, (usize, Digest)>,
 }
 
 impl Apply<'_> {
@@ -115,9 +124,8 @@ impl Apply<'_> {
         name: &RepoName,
         steps: Vec<(usize, &Step)>,
     ) -> Result<BTreeMap<usize, Outcome>, StateError> {
-        let known = self.inventory.repos.get(name).map(|repo| repo.tags.keys().cloned().collect());
-        let listed = known.unwrap_or_default();
-        let mut site = Site { apply: self, name: name.clone(), listed, deleted: Vec::new() };
+        let empty = Repo::default();
+        let mut site = Site::new(self, name, self.inventory.repos.get(name).unwrap_or(&empty));
         let mut outcomes = BTreeMap::new();
         for (position, step) in steps {
             if self.interrupt.is_set() {
@@ -128,14 +136,30 @@ impl Apply<'_> {
                 Err(Stop::Registry(error)) => Outcome::Failed { why: error.to_string() },
                 Err(Stop::State(error)) => return Err(error),
             };
+            let stays = step.action == Action::Delete && !matches!(outcome, Outcome::Done | Outcome::Already);
             self.record(&mut outcomes, position, step, outcome)?;
             self.progress.step();
+            if stays {
+                let revived = site.revive_what_follows(step.digest).await?;
+                self.record_revived(&mut outcomes, revived)?;
+            }
         }
-        for (position, why) in site.settle().await? {
-            outcomes.insert(position, Outcome::Reverted { why: why.clone() });
-            self.log.record(&Record::Outcome { position, outcome: Outcome::Reverted { why } })?;
-        }
+        let revived = site.settle().await?;
+        self.record_revived(&mut outcomes, revived)?;
         Ok(outcomes)
+    }
+
+    fn record_revived(
+        &self,
+        outcomes: &mut BTreeMap<usize, Outcome>,
+        revived: Vec<(usize, String)>,
+    ) -> Result<(), StateError> {
+        for (position, why) in revived {
+            let outcome = Outcome::Reverted { why };
+            self.log.record(&Record::Outcome { position, outcome: outcome.clone() })?;
+            outcomes.insert(position, outcome);
+        }
+        Ok(())
     }
 
     fn record(
@@ -158,10 +182,31 @@ impl Apply<'_> {
     }
 }
 
-impl Site<'_> {
+impl<'a> Site<'a> {
+    fn new(apply: &'a Apply<'a>, name: &RepoName, repo: &'a Repo) -> Self {
+        Self {
+            apply,
+            name: name.clone(),
+            graph: Graph::new(repo),
+            listed: repo.tags.keys().cloned().collect(),
+            deleted: BTreeMap::new(),
+            reinstated: BTreeMap::new(),
+            absent: BTreeSet::new(),
+            untagged: BTreeMap::new(),
+        }
+    }
+
     async fn take(&mut self, position: usize, step: &Step) -> Result<Outcome, Stop> {
         match step.action {
-            Action::Delete => self.delete(position, step).await,
+            Action::Delete => {
+                let outcome = self.delete(position, step).await?;
+                match outcome {
+                    Outcome::Done => drop(self.deleted.insert(step.digest, (position, step.tags.clone()))),
+                    Outcome::Already => drop(self.absent.insert(step.digest)),
+                    _ => {}
+                }
+                Ok(outcome)
+            }
             Action::Untag => self.untag(position, step).await,
             Action::Tag => self.tag(position, step).await,
             Action::Restore => self.restore(position, step).await,

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-
 use clean_registry_core::journal::Outcome;
 use clean_registry_core::name::{Digest, MediaType, Tag};
 use clean_registry_core::plan::Step;
@@ -17,6 +16,9 @@ const DELETE_TRIES: usize = 2;
 impl Site<'_> {
     /// Deletes a manifest with all the tags on it.
     pub(super) async fn delete(&mut self, position: usize, step: &Step) -> Result<Outcome, Stop> {
+        if let Some(pointer) = self.standing_pointer(step.digest) {
+            return Ok(Outcome::Stale { why: format!("{pointer}, which points at it, is still there") });
+        }
         if let Some(why) = self.moved(step).await? {
             return Ok(Outcome::Stale { why });
         }
@@ -33,17 +35,16 @@ impl Site<'_> {
             let after = self.list().await?;
             let vanished = self.listed.iter().find(|tag| !after.contains(*tag) && !step.tags.contains(tag));
             if let Some(tag) = vanished.cloned() {
-                self.put_back(step.digest).await?;
+                self.put_back_with_tags(step).await?;
                 let why = format!("tag {tag} vanished with it and may have been moved to it meanwhile");
                 return Ok(Outcome::Reverted { why });
             }
             let Some(dangling) = self.dangling(step, &after).await? else {
                 self.listed = after;
-                self.deleted.push((position, step.digest));
                 return Ok(Outcome::Done);
             };
             // The tag would be listed and lead nowhere: the image comes back, so that the registry is whole.
-            self.put_back(step.digest).await?;
+            self.put_back_with_tags(step).await?;
             if tries_left == 0 {
                 return Ok(Outcome::Reverted {
                     why: format!("the registry does not let go of tag {dangling}"),
@@ -73,7 +74,10 @@ impl Site<'_> {
             Some(digest) if digest == step.digest => {
                 Ok(Outcome::Failed { why: "accepted, but the tag is still there".to_owned() })
             }
-            _ => Ok(Outcome::Done),
+            _ => {
+                self.untagged.insert(tag.clone(), (position, step.digest));
+                Ok(Outcome::Done)
+            }
         }
     }
 
@@ -87,8 +91,7 @@ impl Site<'_> {
         }
         let (media_type, bytes) = self.bytes(step.digest).await?;
         self.intend(position, step)?;
-        let reference = Reference::Tag(tag.clone());
-        self.apply.writer.put_manifest(&self.name, &reference, &media_type, bytes).await?;
+        self.put(Reference::Tag(tag.clone()), &media_type, bytes).await?;
         Ok(if self.head_tag(tag).await? == Some(step.digest) {
             Outcome::Done
         } else {
@@ -163,9 +166,35 @@ impl Site<'_> {
     /// Puts a manifest back by its digest, from the vault.
     pub(super) async fn put_back(&self, digest: Digest) -> Result<(), Stop> {
         let (media_type, bytes) = self.apply.vault.get(digest)?;
-        let reference = Reference::Digest(digest);
-        self.apply.writer.put_manifest(&self.name, &reference, &media_type, bytes.into()).await?;
+        self.put(Reference::Digest(digest), &media_type, bytes.into()).await
+    }
+
+    /// Points a tag at a manifest of the vault, unless somebody has taken the tag meanwhile.
+    pub(super) async fn tag_again(&self, tag: &Tag, digest: Digest) -> Result<(), Stop> {
+        if self.head_tag(tag).await?.is_some() {
+            return Ok(());
+        }
+        let (media_type, bytes) = self.apply.vault.get(digest)?;
+        self.put(Reference::Tag(tag.clone()), &media_type, bytes.into()).await
+    }
+
+    async fn put_back_with_tags(&self, step: &Step) -> Result<(), Stop> {
+        self.put_back(step.digest).await?;
+        for tag in &step.tags {
+            self.tag_again(tag, step.digest).await?;
+        }
         Ok(())
+    }
+
+    async fn put(&self, reference: Reference, media_type: &MediaType, bytes: Bytes) -> Result<(), Stop> {
+        self.apply.writer.put_manifest(&self.name, &reference, media_type, bytes).await?;
+        Ok(())
+    }
+
+    /// An index that lists `digest`, or a referrer about it, that was to go first and did not.
+    fn standing_pointer(&self, digest: Digest) -> Option<Digest> {
+        let gone = |pointer: &Digest| self.deleted.contains_key(pointer) || self.absent.contains(pointer);
+        self.graph.parents(digest).chain(self.graph.referrers(digest)).find(|pointer| !gone(pointer))
     }
 
     pub(super) async fn list(&self) -> Result<BTreeSet<Tag>, Error> {

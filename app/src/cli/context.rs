@@ -87,7 +87,11 @@ impl Context {
     ) -> Result<Inventory, Failure> {
         let Self { reader, facts, progress, .. } = self;
         tracing::debug!("surveying {}", reader.host());
-        let inventory = Survey { reader, facts, scope, also, progress }.take(self.now).await?;
+        let survey = Survey { reader, facts, scope, also, progress };
+        let inventory = tokio::select! {
+            inventory = survey.take(self.now) => inventory?,
+            () = self.interrupt.set() => return Err(Failure::new(Exit::Interrupted, "interrupted; nothing was done")),
+        };
         for gap in inventory.gap_lines() {
             tracing::warn!("not fully known, kept: {gap}");
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use clean_registry_core::journal::{Chain, Ending, FORMAT, Journal, Record};
-use clean_registry_core::plan::Plan;
+use clean_registry_core::plan::{Origin, Plan};
 use jiff::Timestamp;
 
 use super::{At as _, State, StateError, sync_directory, write_whole};
@@ -18,6 +18,17 @@ pub struct Run {
     pub name: String,
     /// What it did.
     pub journal: Journal,
+}
+
+impl Run {
+    /// The run that this one takes back, if it is an undo.
+    #[must_use]
+    pub fn undoes(&self) -> Option<&str> {
+        match self.journal.records.first() {
+            Some((_, Record::Began { origin: Origin::Undo(run), .. })) => Some(run),
+            _ => None,
+        }
+    }
 }
 
 impl State {

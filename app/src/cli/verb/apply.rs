@@ -22,21 +22,16 @@ use crate::survey::Scope;
 /// When the plan cannot be read, does not pass its audit, or the work had to be broken off.
 pub async fn run(ctx: &Context, file: &Path, collect_when: CollectWhen) -> Result<Exit, Failure> {
     let plan = read(file)?;
-    let mut work = Work::begin(ctx).await?;
-    let report = apply(ctx, &mut work, plan, collect_when).await?;
+    let mut work = Work::begin(ctx, collect_when).await?;
+    let report = apply(ctx, &mut work, plan).await?;
     print_report(ctx, &report)
 }
 
 /// Audits `plan` against what the registry holds now, and carries out what is still sound.
-pub(super) async fn apply(
-    ctx: &Context,
-    work: &mut Work<'_>,
-    plan: Plan,
-    collect_when: CollectWhen,
-) -> Result<Report, Failure> {
+pub(super) async fn apply(ctx: &Context, work: &mut Work<'_>, plan: Plan) -> Result<Report, Failure> {
     let named = named(&plan);
     let scope = Scope::These(named.keys().cloned().collect());
-    let mut inventory = ctx.survey(work.survey_scope(collect_when, &scope), &named).await?;
+    let mut inventory = ctx.survey(work.survey_scope(&scope), &named).await?;
     let deletes = plan.steps.iter().find(|step| matches!(step.action, Action::Delete | Action::Untag));
     if let Some(step) = deletes {
         let powers = work.writer.probe(&step.repository).await?;
@@ -47,7 +42,7 @@ pub(super) async fn apply(
     for stale in &stale {
         tracing::warn!("{}: left alone, {}", stale.step, stale.why);
     }
-    let mut report = work.carry_out(&sound, &inventory, collect_when).await?;
+    let mut report = work.carry_out(&sound, &inventory).await?;
     let stale =
         stale.into_iter().map(|stale| Taken { step: stale.step, outcome: Outcome::Stale { why: stale.why } });
     report.steps.extend(stale);

@@ -110,7 +110,7 @@ fn shorten(tag: &Tag) -> String {
 /// Deletes without collecting, takes it back, and looks whether everything is as it was.
 async fn take_back(ctx: &Context) -> Result<(), Failure> {
     let before = tags(ctx).await?;
-    let deleted = job::run(ctx, Work::begin(ctx).await?, CollectWhen::Never).await?;
+    let deleted = job::run(ctx, Work::begin(ctx, CollectWhen::Never).await?).await?;
     let between = tags(ctx).await?.len();
     let run = deleted.run.clone().unwrap_or_default();
     undo::take_back(ctx, Some(&run)).await?;
@@ -127,8 +127,8 @@ async fn take_back(ctx: &Context) -> Result<(), Failure> {
 }
 
 async fn clean(ctx: &Context, store: Store) -> Result<Report, Failure> {
-    let work = Work::begin(ctx).await?.with_collector(Collector::Sweep(store));
-    let report = job::run(ctx, work, CollectWhen::Deleted).await?;
+    let work = Work::begin(ctx, CollectWhen::Deleted).await?.with_collector(Collector::Sweep(store));
+    let report = job::run(ctx, work).await?;
     print("\n4. The whole job: deleted, garbage collected, measured on the disk.\n");
     for taken in report.steps.iter().filter(|taken| !matches!(taken.outcome, Outcome::Done)) {
         print(&format!("  {}: {:?}", taken.step, taken.outcome));

@@ -14,8 +14,8 @@ use crate::report::Report;
 pub async fn run(ctx: &Context, collect_when: CollectWhen) -> Result<Exit, Failure> {
     let policy = ctx.config.policy();
     tracing::info!("cleaning {}: {policy}", ctx.reader.host());
-    let work = Work::begin(ctx).await?;
-    print_report(ctx, &job::run(ctx, work, collect_when).await?)
+    let work = Work::begin(ctx, collect_when).await?;
+    print_report(ctx, &job::run(ctx, work).await?)
 }
 
 /// Prints a report in the form that was asked for; gives its exit code.

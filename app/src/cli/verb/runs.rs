@@ -4,7 +4,6 @@ use clean_registry_core::journal::{Ending, Outcome};
 use clean_registry_core::plan::Action;
 use serde::Serialize;
 
-use super::undo::undoes;
 use super::{print, print_json};
 use crate::cli::arguments::Output;
 use crate::cli::context::Context;
@@ -47,7 +46,7 @@ fn line(run: &Run) -> Line {
     let moves_manifest = |action: Action| matches!(action, Action::Delete | Action::Restore);
     Line {
         run: run.name.clone(),
-        undoes: undoes(&run.journal).map(str::to_owned),
+        undoes: run.undoes().map(str::to_owned),
         manifests: done.clone().filter(|(step, _)| moves_manifest(step.action)).count(),
         tags: done.map(|(step, _)| step.tags.len()).sum(),
         failed: failed.count(),

@@ -1,6 +1,5 @@
 //! `undo`: the inverses of what a run did, last first, through the same audit and the same apply.
 
-use clean_registry_core::journal::{Journal, Record};
 use clean_registry_core::plan::{Estimate, FORMAT, Origin, Plan, PolicyStamp};
 
 use super::apply::apply;
@@ -21,7 +20,7 @@ pub async fn run(ctx: &Context, name: Option<&str>) -> Result<Exit, Failure> {
 
 /// Takes back a run, and reports.
 pub(super) async fn take_back(ctx: &Context, name: Option<&str>) -> Result<Report, Failure> {
-    let mut work = Work::begin(ctx).await?;
+    let mut work = Work::begin(ctx, CollectWhen::Never).await?;
     let runs = ctx.state.runs()?;
     let position = match name {
         Some(name) => runs.iter().position(|run| run.name == name),
@@ -39,7 +38,7 @@ pub(super) async fn take_back(ctx: &Context, name: Option<&str>) -> Result<Repor
         tracing::warn!("garbage was collected since: images whose blobs are gone cannot come back");
     }
     tracing::info!("undoing run {}", run.name);
-    apply(ctx, &mut work, plan(ctx, run), CollectWhen::Never).await
+    apply(ctx, &mut work, plan(ctx, run)).await
 }
 
 fn plan(ctx: &Context, run: &Run) -> Plan {
@@ -58,19 +57,11 @@ fn plan(ctx: &Context, run: &Run) -> Plan {
 }
 
 fn last_undoable(runs: &[Run]) -> Option<usize> {
-    let undone: Vec<&str> = runs.iter().filter_map(|run| undoes(&run.journal)).collect();
+    let undone: Vec<&str> = runs.iter().filter_map(Run::undoes).collect();
     let undoable = |run: &Run| {
-        undoes(&run.journal).is_none()
+        run.undoes().is_none()
             && !undone.contains(&run.name.as_str())
             && !run.journal.invert(&run.name).is_empty()
     };
     runs.iter().rposition(undoable)
-}
-
-/// The run that this one takes back, if it is an undo.
-pub(super) fn undoes(journal: &Journal) -> Option<&str> {
-    match journal.records.first() {
-        Some((_, Record::Began { origin: Origin::Undo(run), .. })) => Some(run),
-        _ => None,
-    }
 }

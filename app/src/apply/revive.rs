@@ -1,0 +1,141 @@
+//! Putting back what was deleted with or before something that, as it turned out, has to stay.
+
+use std::collections::BTreeSet;
+
+use clean_registry_core::name::{Digest, Tag};
+use futures_util::{StreamExt as _, stream};
+
+use super::{Site, Stop};
+use crate::registry::Error;
+use crate::state::StateError;
+
+/// Tags looked at side by side.
+const TAGS: usize = 32;
+
+/// The positions of the steps that were taken back, each with the reason.
+type Revived = Vec<(usize, String)>;
+
+impl Site<'_> {
+    /// `digest` was to go and stays: its signatures and other referrers went before it, and come back.
+    pub(super) async fn revive_what_follows(&mut self, digest: Digest) -> Result<Revived, StateError> {
+        let revived = self.revive(digest, &format!("{digest}, which it is about, stays")).await;
+        self.or_tell(revived, "what is about a manifest that stays could not be put back")
+    }
+
+    /// After the last step: looks at every tag that is listed, and puts back the deleted manifest that one of them
+    /// needs. A push that pointed a tag at it was accepted while it was being deleted, since the registry does not
+    /// serialise the two (FACTS section 4.4).
+    pub(super) async fn settle(&mut self) -> Result<Revived, StateError> {
+        if self.deleted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let revived = self.revive_for_tags().await;
+        self.or_tell(revived, "whether its tags still lead somewhere could not be seen")
+    }
+
+    fn or_tell(&self, revived: Result<Revived, Stop>, what: &str) -> Result<Revived, StateError> {
+        match revived {
+            Ok(revived) => Ok(revived),
+            Err(Stop::State(error)) => Err(error),
+            Err(Stop::Registry(error)) => {
+                tracing::error!("{}: {what}: {error}", self.name);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    async fn revive_for_tags(&mut self) -> Result<Revived, Stop> {
+        let mut revived = Vec::new();
+        for tag in self.leading_nowhere().await? {
+            let found = self.revive_for(&tag).await?;
+            if found.is_empty() {
+                tracing::error!("{}: tag {tag} leads nowhere, and no manifest of this run helps", self.name);
+            }
+            revived.extend(found);
+        }
+        Ok(revived)
+    }
+
+    /// The listed tags without a manifest, but for those that led nowhere before.
+    async fn leading_nowhere(&self) -> Result<Vec<Tag>, Error> {
+        let before = self.apply.inventory.repos.get(&self.name);
+        let broken_before = |tag: &Tag| before.is_some_and(|repo| repo.tags.get(tag) == Some(&None));
+        let tags = self.list().await?.into_iter().filter(|tag| !broken_before(tag));
+        let look = |tag: Tag| async move {
+            let seen = self.head_tag(&tag).await;
+            seen.map(|digest| digest.is_none().then_some(tag))
+        };
+        let seen: Vec<Result<Option<Tag>, Error>> =
+            stream::iter(tags).map(look).buffer_unordered(TAGS).collect().await;
+        seen.into_iter().filter_map(Result::transpose).collect()
+    }
+
+    /// Which manifest a tag that leads nowhere names, nobody tells: each that was deleted here is put back, last first,
+    /// until the tag leads somewhere. What did not help goes again.
+    async fn revive_for(&mut self, tag: &Tag) -> Result<Revived, Stop> {
+        let mut candidates: Vec<(usize, Digest)> =
+            self.deleted.iter().map(|(digest, (position, _))| (*position, *digest)).collect();
+        candidates.sort_unstable_by_key(|(position, _)| std::cmp::Reverse(*position));
+        for (_, digest) in candidates {
+            // Children went after their index and are candidates before it; whole again, they go again if they did not help.
+            let revived =
+                self.revive(digest, &format!("tag {tag} was moved to it while it was deleted")).await?;
+            if self.head_tag(tag).await?.is_some() {
+                return Ok(revived);
+            }
+            self.delete_again(&revived).await?;
+        }
+        Ok(Vec::new())
+    }
+
+    async fn delete_again(&mut self, revived: &Revived) -> Result<(), Stop> {
+        for (position, _) in revived.iter().rev() {
+            let Some((digest, tags)) = self.reinstated.remove(position) else { continue };
+            self.apply.writer.delete_manifest(&self.name, &digest).await?;
+            self.deleted.insert(digest, (*position, tags));
+        }
+        Ok(())
+    }
+
+    /// Puts back whatever of `digest`, its children and what is about any of them was deleted here: in the reverse of the order in which
+    /// it went, so that what is pointed at comes before whoever points.
+    async fn revive(&mut self, digest: Digest, why: &str) -> Result<Revived, Stop> {
+        let belongings = self.belongings(digest);
+        let mut lost: Vec<(usize, Digest)> =
+            belongings.iter().filter_map(|digest| Some((self.deleted.get(digest)?.0, *digest))).collect();
+        lost.sort_unstable_by_key(|(position, _)| std::cmp::Reverse(*position));
+        let mut revived = Vec::new();
+        for (position, lost) in lost {
+            self.put_back(lost).await?;
+            let Some((_, tags)) = self.deleted.remove(&lost) else { continue };
+            if self.graph.subject(lost).is_some() || tags.iter().any(|tag| tag.subject().is_some()) {
+                for tag in &tags {
+                    self.tag_again(tag, lost).await?;
+                }
+            }
+            self.reinstated.insert(position, (lost, tags));
+            revived.push((position, why.to_owned()));
+        }
+        let about = |tag: &Tag| tag.subject().is_some_and(|subject| belongings.contains(&subject));
+        let untagged: Vec<Tag> = self.untagged.keys().filter(|tag| about(tag)).cloned().collect();
+        for tag in untagged {
+            let Some((position, target)) = self.untagged.remove(&tag) else { continue };
+            self.tag_again(&tag, target).await?;
+            revived.push((position, why.to_owned()));
+        }
+        Ok(revived)
+    }
+
+    /// `digest`, all its children and everything that is about any of them.
+    fn belongings(&self, digest: Digest) -> BTreeSet<Digest> {
+        let mut belongings = BTreeSet::new();
+        let mut queue = vec![digest];
+        while let Some(digest) = queue.pop() {
+            if belongings.insert(digest) {
+                queue.extend(self.graph.children(digest).chain(self.graph.referrers(digest)));
+                queue.extend(self.graph.tags_about(digest).iter().filter_map(|tag| self.graph.target(tag)));
+            }
+        }
+        belongings
+    }
+}
