@@ -190,6 +190,17 @@ async fn an_empty_tag_link_fails_the_delete_after_the_manifest_is_gone() {
 }
 
 #[tokio::test]
+async fn a_truncated_manifest_is_a_failure_of_the_registry() {
+    for generation in BOTH {
+        let (_root, server, client) = start(Behaviour::of(generation));
+        let image = image("one");
+        client.push_as("a", "v1", &image).await;
+        server.store().write(&Place::BlobData(image.digest()), &image.bytes[..20]).unwrap();
+        assert_eq!(client.get("/v2/a/manifests/v1").await.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+}
+
+#[tokio::test]
 async fn what_a_manifest_needs_must_be_there_first() {
     for generation in BOTH {
         let (root, _server, client) = start(Behaviour::of(generation));

@@ -270,7 +270,7 @@ async fn dispatch(
         (Route::Blob(repo, digest), "DELETE") => blobs::delete(shared, repo, digest.as_ref()),
         (Route::Blob(repo, digest), _) => blobs::get(shared, repo, digest.as_ref(), headers),
         (Route::Uploads(repo), "POST") => blobs::begin(shared, repo, uri, headers),
-        (Route::Uploads(_), _) => Ok(text(StatusCode::NOT_FOUND, "404 page not found\n")),
+        (Route::Uploads(_), _) => Err(blobs::upload_unknown(shared)),
         (Route::Upload(repo, id), "PATCH") => blobs::append(shared, repo, id, headers, body).await,
         (Route::Upload(repo, id), "PUT") => blobs::finish(shared, repo, id, uri, headers, body).await,
         (Route::Upload(repo, id), "DELETE") => blobs::cancel(shared, repo, id),

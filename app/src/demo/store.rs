@@ -136,12 +136,10 @@ impl Store {
     pub fn prepared(&self, place: &Place) -> io::Result<PathBuf> {
         let path = self.path(place);
         let folder = path.parent().expect("a key has at least one folder");
-        if !folder.is_dir() {
-            let existing = folder.ancestors().find(|folder| folder.symlink_metadata().is_ok());
-            self.inside(existing.unwrap_or(&self.root))?;
-            fs::create_dir_all(folder)?;
-        }
-        self.inside(folder)?;
+        // What is about to be made below the deepest folder that exists is no link.
+        let existing = folder.ancestors().find(|folder| folder.symlink_metadata().is_ok());
+        self.inside(existing.unwrap_or(&self.root))?;
+        fs::create_dir_all(folder)?;
         Ok(path)
     }
 

@@ -78,7 +78,10 @@ impl Gate {
             Auth::None => Ok(()),
             _ if *route == Route::Token => Ok(()),
             Auth::Basic { user, password } if presents(headers, user, password) => Ok(()),
-            Auth::Basic { .. } => Err(unauthorized(&[]).challenging("Basic realm=\"in-process\"".to_owned())),
+            Auth::Basic { .. } => {
+                let refusal = unauthorized(&wanted(method, uri, route));
+                Err(refusal.challenging(format!("Basic realm=\"{SERVICE}\"")))
+            }
             Auth::Bearer { .. } => self.check_token(headers, &wanted(method, uri, route)),
         }
     }

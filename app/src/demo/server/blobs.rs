@@ -128,14 +128,15 @@ fn place(repo: &RepoName, id: &UploadId, file: UploadFile) -> Place {
     Place::Upload { repo: repo.clone(), id: id.clone(), file }
 }
 
+pub(super) fn upload_unknown(shared: &Shared) -> Refusal {
+    let message = "blob upload unknown to registry";
+    let detail = shared.either(json!({}), json!("blob upload unknown"));
+    Refusal::new(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", message).with(detail)
+}
+
 /// How many bytes an upload has; an unknown upload is refused.
 fn offset(shared: &Shared, repo: &RepoName, id: &UploadId) -> Result<u64, Refusal> {
-    let unknown = || {
-        let message = "blob upload unknown to registry";
-        let detail = shared.either(json!({}), json!("blob upload unknown"));
-        Refusal::new(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", message).with(detail)
-    };
-    shared.store.size(&place(repo, id, UploadFile::StartedAt))?.ok_or_else(unknown)?;
+    shared.store.size(&place(repo, id, UploadFile::StartedAt))?.ok_or_else(|| upload_unknown(shared))?;
     Ok(shared.store.size(&place(repo, id, UploadFile::Data))?.unwrap_or(0))
 }
 

@@ -1,5 +1,7 @@
 //! Manifests: serving, accepting and deleting them, as FACTS section 2 has it.
 
+use std::io;
+
 use bytes::Bytes;
 use clean_registry_core::layout::Place;
 use clean_registry_core::name::{Digest, MediaType, RepoName, Tag};
@@ -31,7 +33,7 @@ pub(super) fn get(
         return Ok(empty(StatusCode::NOT_MODIFIED, &[]));
     }
     let bytes = manifest(shared, repo, &digest)?;
-    let media_type = media_type_of(&bytes).map_err(|why| invalid(shared, &why))?;
+    let media_type = media_type_of(&bytes)?;
     let tagged = matches!(reference, Reference::Tag(_));
     match negotiate(shared.generation(), &media_type, tagged, headers)? {
         Served::AsIs => Ok(serve(bytes, &media_type, &digest)),
@@ -138,7 +140,7 @@ fn serve_child(
     let digest = child.and_then(|child| child["digest"].as_str()?.parse().ok());
     let digest = digest.ok_or_else(Refusal::manifest_unknown)?;
     let bytes = manifest(shared, repo, &digest)?;
-    let media_type = media_type_of(&bytes).map_err(|why| invalid(shared, &why))?;
+    let media_type = media_type_of(&bytes)?;
     negotiate(shared.generation(), &media_type, true, headers)?;
     Ok(serve(bytes, &media_type, &digest))
 }
@@ -149,9 +151,9 @@ fn header_list(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<I
     values.flat_map(|value| value.split(',').map(str::trim))
 }
 
-/// What a stored manifest is: what it says, else what it looks like.
-fn media_type_of(bytes: &[u8]) -> Result<MediaType, String> {
-    let document: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+/// What a stored manifest is: what it says, else what it looks like. One that is no JSON is a failure of the storage.
+fn media_type_of(bytes: &[u8]) -> Result<MediaType, Refusal> {
+    let document: Value = serde_json::from_slice(bytes).map_err(io::Error::from)?;
     let said = document["mediaType"].as_str().map(MediaType::new);
     let guess = match () {
         () if document["schemaVersion"] == 1 => MediaType::SCHEMA1_SIGNED,
