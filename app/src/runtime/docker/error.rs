@@ -168,8 +168,8 @@ impl Error {
             {
                 Self::NoContainer { container: container.to_owned(), endpoint: Arc::clone(endpoint) }
             }
-            EngineError::DockerResponseServerError { status_code: 409, message }
-                if message.contains("not running") || message.contains("is paused") =>
+            EngineError::DockerResponseServerError { status_code: 409 | 500, message }
+                if is_about_not_running(message) =>
             {
                 Self::NotRunning(container.to_owned())
             }
@@ -219,6 +219,11 @@ impl Error {
 fn is_about_the_container(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     message.contains("no such container") || message.contains("no container with name or id")
+}
+
+/// Docker says so with 409; Podman with 500, whatever state the container is in instead.
+fn is_about_not_running(message: &str) -> bool {
+    ["is not running", "is paused", "container state improper"].iter().any(|words| message.contains(words))
 }
 
 fn causes<'a>(

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use bollard::errors::Error as EngineError;
-use bollard::models::{ContainerConfig, ContainerCreateBody, HealthConfig, HostConfig};
+use bollard::models::{
+    ContainerConfig, ContainerCreateBody, HealthConfig, HostConfig, Mount, MountPoint, MountType,
+    MountVolumeOptions,
+};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
 };
@@ -95,7 +98,7 @@ impl Container {
     fn its_host(&self) -> HostConfig {
         let host = self.made().host_config.clone().unwrap_or_default();
         HostConfig {
-            volumes_from: Some(vec![self.id().to_owned()]),
+            mounts: Some(self.its_mounts()),
             network_mode: host.network_mode,
             dns: host.dns,
             dns_options: host.dns_options,
@@ -113,6 +116,38 @@ impl Container {
             runtime: host.runtime,
             ..HostConfig::default()
         }
+    }
+
+    /// Its volumes and directories, each by its own name. (`VolumesFrom` would do for Docker; Podman refuses it where
+    /// the image declares a volume at the same place.)
+    fn its_mounts(&self) -> Vec<Mount> {
+        let host = self.made().host_config.as_ref();
+        let declared = host.and_then(|host| host.mounts.as_deref()).unwrap_or_default();
+        let points = self.made().mounts.as_deref().unwrap_or_default();
+        points.iter().filter_map(|point| same_mount(point, declared)).collect()
+    }
+}
+
+/// The same storage at the same place. What was declared may name a part of a volume, and is taken as it is.
+fn same_mount(point: &MountPoint, declared: &[Mount]) -> Option<Mount> {
+    let is_it = |mount: &&Mount| mount.target == point.destination && mount.source.is_some();
+    if let Some(mount) = declared.iter().find(is_it) {
+        return Some(mount.clone());
+    }
+    let mount = Mount {
+        target: point.destination.clone(),
+        read_only: point.rw.map(|writable| !writable),
+        ..Mount::default()
+    };
+    match point.typ.as_deref() {
+        Some("bind") => Some(Mount { typ: Some(MountType::BIND), source: point.source.clone(), ..mount }),
+        Some("volume") => Some(Mount {
+            typ: Some(MountType::VOLUME),
+            source: point.name.clone(),
+            volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
+            ..mount
+        }),
+        _ => None,
     }
 }
 
