@@ -48,9 +48,9 @@ pub struct Drawn {
 #[must_use]
 pub fn decide(ctx: &Context, inventory: Inventory) -> Drawn {
     let policy = ctx.config.policy();
-    let mut verdicts = judge(&inventory, &policy, ctx.now);
+    let mut verdicts = judge(&inventory, &policy, inventory.taken_at);
     verdicts.repos.retain(|name, _| ctx.scope.includes(name));
-    let plan = draw(&inventory, &verdicts, &policy, ctx.now);
+    let plan = draw(&inventory, &verdicts, &policy, inventory.taken_at);
     Drawn { inventory, verdicts, plan }
 }
 

@@ -11,7 +11,7 @@ use clean_registry_core::manifest::{Manifest, Role};
 use clean_registry_core::name::{Digest, RepoName, Tag};
 use futures_util::{StreamExt as _, stream};
 use globset::GlobMatcher;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::cli::progress::Progress;
 use crate::registry::{Error, RawManifest, Reader, Reference};
@@ -21,6 +21,8 @@ use crate::state::Facts;
 const REPOSITORIES: usize = 32;
 /// Tags of one repository under way at once.
 const TAGS: usize = 64;
+/// Clocks further apart than this are worth a word.
+const CLOCKS_AGREE: SignedDuration = SignedDuration::from_mins(10);
 /// No image configuration is larger.
 const CONFIG_LIMIT: u64 = 8 << 20;
 
@@ -63,12 +65,13 @@ pub struct Survey<'a> {
 }
 
 impl Survey<'_> {
-    /// Takes the inventory, as of `now`.
+    /// Takes the inventory, as of `now` or of the registry's own time, whichever is earlier: a clock that runs ahead must not
+    /// make images old.
     ///
     /// # Errors
     /// When the registry cannot be reached or does not let itself be listed at all. All else is a gap.
     pub async fn take(&self, now: Timestamp) -> Result<Inventory, Error> {
-        self.reader.ping().await?;
+        let taken_at = earlier(now, self.reader.ping().await?);
         let (names, gaps) = self.names().await?;
         self.progress.begin("survey", 0);
         let surveyed: Vec<(RepoName, Repo, Option<Powers>)> = stream::iter(names)
@@ -79,7 +82,7 @@ impl Survey<'_> {
         self.progress.end();
         Ok(Inventory {
             registry: self.reader.host().to_owned(),
-            taken_at: now,
+            taken_at,
             powers: weakest(surveyed.iter().filter_map(|(.., powers)| *powers)),
             repos: surveyed.into_iter().map(|(name, repo, _)| (name, repo)).collect(),
             gaps,
@@ -306,6 +309,14 @@ enum Seen {
 
 const fn whole_repository(why: String) -> Gap {
     Gap { concerns: Concern::Repository, why }
+}
+
+fn earlier(here: Timestamp, there: Option<Timestamp>) -> Timestamp {
+    let Some(there) = there else { return here };
+    if here.duration_since(there).abs() > CLOCKS_AGREE {
+        tracing::warn!("the clocks disagree: {here} here, {there} at the registry; the earlier one counts");
+    }
+    here.min(there)
 }
 
 /// Unless every repository is known to be able to delete a tag alone, none is.

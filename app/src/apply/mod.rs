@@ -19,6 +19,7 @@ use crate::cli::progress::Progress;
 use crate::registry::{Error, Refusal, Writer};
 use crate::state::{RunLog, StateError, Vault};
 
+mod look;
 mod revive;
 mod step;
 
@@ -95,6 +96,8 @@ struct Site<'a> {
     deleted: BTreeMap<Digest, (usize, Vec<Tag>)>,
     /// What was deleted here and put back, by the position of its step.
     reinstated: BTreeMap<usize, (Digest, Vec<Tag>)>,
+    /// What a tag needs that has come since the plan was audited.
+    needed: BTreeMap<Digest, Tag>,
     /// What was gone before.
     absent: BTreeSet<Digest>,
     /// What was untagged here, with the position of its step.
@@ -127,7 +130,13 @@ impl Apply<'_> {
         let empty = Repo::default();
         let mut site = Site::new(self, name, self.inventory.repos.get(name).unwrap_or(&empty));
         let mut outcomes = BTreeMap::new();
+        let looked = site.look_around().await;
         for (position, step) in steps {
+            if let Err(error) = &looked {
+                let why = format!("what the repository holds now cannot be seen: {error}");
+                self.record(&mut outcomes, position, step, Outcome::Failed { why })?;
+                continue;
+            }
             if self.interrupt.is_set() {
                 break;
             }
@@ -191,6 +200,7 @@ impl<'a> Site<'a> {
             listed: repo.tags.keys().cloned().collect(),
             deleted: BTreeMap::new(),
             reinstated: BTreeMap::new(),
+            needed: BTreeMap::new(),
             absent: BTreeSet::new(),
             untagged: BTreeMap::new(),
         }

@@ -3,14 +3,9 @@
 use std::collections::BTreeSet;
 
 use clean_registry_core::name::{Digest, Tag};
-use futures_util::{StreamExt as _, stream};
 
 use super::{Site, Stop};
-use crate::registry::Error;
 use crate::state::StateError;
-
-/// Tags looked at side by side.
-const TAGS: usize = 32;
 
 /// The positions of the steps that were taken back, each with the reason.
 type Revived = Vec<(usize, String)>;
@@ -22,9 +17,9 @@ impl Site<'_> {
         self.or_tell(revived, "what is about a manifest that stays could not be put back")
     }
 
-    /// After the last step: looks at every tag that is listed, and puts back the deleted manifest that one of them
-    /// needs. A push that pointed a tag at it was accepted while it was being deleted, since the registry does not
-    /// serialise the two (FACTS section 4.4).
+    /// After the last step: looks at every tag that is listed, and puts back what was deleted and one of them needs.
+    /// A push that needed it was accepted while it was being deleted, since the registry does not serialise the two
+    /// (FACTS section 4.4).
     pub(super) async fn settle(&mut self) -> Result<Revived, StateError> {
         if self.deleted.is_empty() {
             return Ok(Vec::new());
@@ -46,28 +41,31 @@ impl Site<'_> {
 
     async fn revive_for_tags(&mut self) -> Result<Revived, Stop> {
         let mut revived = Vec::new();
-        for tag in self.leading_nowhere().await? {
-            let found = self.revive_for(&tag).await?;
-            if found.is_empty() {
-                tracing::error!("{}: tag {tag} leads nowhere, and no manifest of this run helps", self.name);
+        for (tag, target) in self.targets().await? {
+            if target.is_none() && self.led_somewhere(&tag) {
+                let found = self.revive_for(&tag).await?;
+                if found.is_empty() {
+                    tracing::error!(
+                        "{}: tag {tag} leads nowhere, and no manifest of this run helps",
+                        self.name
+                    );
+                }
+                revived.extend(found);
+            } else if self.is_news(&tag, target) {
+                for digest in self.needs(&tag).await? {
+                    revived.extend(
+                        self.revive(digest, &format!("tag {tag}, which has come since, needs it")).await?,
+                    );
+                }
             }
-            revived.extend(found);
         }
         Ok(revived)
     }
 
-    /// The listed tags without a manifest, but for those that led nowhere before.
-    async fn leading_nowhere(&self) -> Result<Vec<Tag>, Error> {
+    /// Whether `tag` is not one of those that led nowhere before.
+    fn led_somewhere(&self, tag: &Tag) -> bool {
         let before = self.apply.inventory.repos.get(&self.name);
-        let broken_before = |tag: &Tag| before.is_some_and(|repo| repo.tags.get(tag) == Some(&None));
-        let tags = self.list().await?.into_iter().filter(|tag| !broken_before(tag));
-        let look = |tag: Tag| async move {
-            let seen = self.head_tag(&tag).await;
-            seen.map(|digest| digest.is_none().then_some(tag))
-        };
-        let seen: Vec<Result<Option<Tag>, Error>> =
-            stream::iter(tags).map(look).buffer_unordered(TAGS).collect().await;
-        seen.into_iter().filter_map(Result::transpose).collect()
+        before.is_none_or(|repo| repo.tags.get(tag) != Some(&None))
     }
 
     /// Which manifest a tag that leads nowhere names, nobody tells: each that was deleted here is put back, last first,

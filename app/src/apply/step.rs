@@ -114,15 +114,17 @@ impl Site<'_> {
         })
     }
 
-    /// What has changed since the plan was drawn: a tag of the step points elsewhere, or one more points at its manifest.
+    /// What has changed since the plan was drawn: a tag of the step points elsewhere, or a tag that has come since needs its
+    /// manifest.
     async fn moved(&mut self, step: &Step) -> Result<Option<String>, Error> {
         let now = self.list().await?;
         let new: Vec<Tag> = now.difference(&self.listed).cloned().collect();
         self.listed = now;
         for tag in &new {
-            if !step.tags.contains(tag) && self.head_tag(tag).await? == Some(step.digest) {
-                return Ok(Some(format!("tag {tag} points at it too")));
-            }
+            self.note(tag).await?;
+        }
+        if let Some(tag) = self.needed.get(&step.digest).filter(|tag| !step.tags.contains(tag)) {
+            return Ok(Some(format!("tag {tag}, which has come since, needs it")));
         }
         for tag in &step.tags {
             match self.head_tag(tag).await? {

@@ -78,8 +78,13 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+    Some(Duration::try_from(http_date(text)?.duration_since(now)).unwrap_or_default())
+}
+
+/// A moment as HTTP writes it.
+/// <https://www.rfc-editor.org/rfc/rfc9110.html#section-5.6.7>
+pub(super) fn http_date(text: &str) -> Option<Timestamp> {
+    rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
 /// The target of the link to the next page, as written.

@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use clean_registry_core::manifest::content_digest;
 use clean_registry_core::name::{Digest, MediaType, RepoName};
+use jiff::Timestamp;
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
@@ -13,7 +14,7 @@ use super::address::shown;
 use super::auth::Scope;
 use super::client::{Ask, Client};
 use super::wire::Answer;
-use super::{Error, Listing, RawManifest, Reference, Tags, listing};
+use super::{Error, Listing, RawManifest, Reference, Tags, headers, listing};
 
 /// The largest manifest that is read, in bytes: four times what the specification has registries take.
 const MANIFEST_LIMIT: u64 = 16 << 20;
@@ -61,19 +62,19 @@ impl Reader {
         self.client.requests()
     }
 
-    /// Whether a registry answers and takes the credentials.
+    /// Whether a registry answers and takes the credentials; what time it has, if it tells.
     /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#determining-support>
     ///
     /// # Errors
     ///
     /// Every [`Error`] a request can end in; [`Error::NotARegistry`] when something else answers.
-    pub async fn ping(&self) -> Result<(), Error> {
+    pub async fn ping(&self) -> Result<Option<Timestamp>, Error> {
         let scope = Scope(String::new());
         let answer = self.client.send(Ask::get(self.client.address().url(""), scope, MESSAGE_LIMIT)).await?;
         match answer.status {
             StatusCode::NOT_FOUND => Err(answer.into_not_a_registry()),
             StatusCode::OK if answer.content_type() == "text/html" => Err(answer.into_not_a_registry()),
-            StatusCode::OK => Ok(()),
+            StatusCode::OK => Ok(headers::http_date(answer.header("date"))),
             _ => Err(answer.into_error()),
         }
     }

@@ -7,6 +7,7 @@ use clean_registry_core::graph::Graph;
 use clean_registry_core::inventory::Repo;
 use clean_registry_core::name::{Digest, RepoName, Tag};
 use clean_registry_core::policy::clock;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{print, print_json};
@@ -56,8 +57,7 @@ pub async fn run(ctx: &Context, reference: &str) -> Result<Exit, Failure> {
     if let Subject::Digest(digest) = subject {
         also.entry(name.clone()).or_default().insert(digest);
     }
-    let inventory = ctx.survey(&Scope::These([name.clone()].into()), &also).await?;
-    let mut inventory = inventory;
+    let mut inventory = ctx.survey(&Scope::These([name.clone()].into()), &also).await?;
     if let (Some(repo), Subject::Digest(digest)) = (inventory.repos.get_mut(&name), &subject) {
         // Looked for only because it was asked about.
         repo.unfinished.remove(digest);
@@ -65,7 +65,8 @@ pub async fn run(ctx: &Context, reference: &str) -> Result<Exit, Failure> {
     let Drawn { inventory, verdicts, .. } = decide(ctx, inventory);
     let repo = &inventory.repos[&name];
     let judged = verdicts.repos.get(&name).ok_or_else(|| absent(reference))?;
-    let explain = |tag: Option<&Tag>, digest, decision| explain(ctx, &name, repo, tag, digest, decision);
+    let explain =
+        |tag: Option<&Tag>, digest, decision| explain(inventory.taken_at, &name, repo, tag, digest, decision);
     let explanations: Vec<Explanation> = match &subject {
         Subject::Repository => {
             judged.tags.iter().map(|(tag, decision)| explain(Some(tag), repo.tags[tag], decision)).collect()
@@ -113,7 +114,7 @@ fn parse(reference: &str) -> Result<(RepoName, Subject), Failure> {
 }
 
 fn explain(
-    ctx: &Context,
+    now: Timestamp,
     name: &RepoName,
     repo: &Repo,
     tag: Option<&Tag>,
@@ -121,7 +122,7 @@ fn explain(
     decision: &Decision,
 ) -> Explanation {
     let graph = Graph::new(repo);
-    let created = digest.map_or(Err(Undated::Absent), |digest| clock::created(repo, digest, ctx.now));
+    let created = digest.map_or(Err(Undated::Absent), |digest| clock::created(repo, digest, now));
     let clock = match created {
         Ok(dated) if Some(dated.said_by) == digest => format!("{}, from {}", dated.at, dated.source),
         Ok(dated) => format!("{}, from {} of its newest image {}", dated.at, dated.source, dated.said_by),
