@@ -244,3 +244,127 @@ fn read_answer(text: &str) -> Option<Credentials> {
         _ => Credentials::Basic { user: username, password: secret },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use std::time::Instant;
+
+    use super::*;
+
+    fn found(config: &str, host: &str) -> Result<Option<Credentials>, CredentialError> {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("config.json"), config).unwrap();
+        docker_credentials(directory.path(), host)
+    }
+
+    fn basic(user: &str, password: &str) -> Credentials {
+        Credentials::Basic { user: user.into(), password: Secret::new(password) }
+    }
+
+    #[test]
+    fn stored_credentials_are_found_by_host() {
+        let config = r#"{
+            "auths": {
+                "a.example:5000": {"auth": "YWxpY2U6czM6Y3JldA=="},
+                "https://b.example/v2/": {"username": "bob", "password": "pw"},
+                "c.example": {"auth": "dXNlcjo=", "identitytoken": "idt"},
+                "d.example": {},
+                "e.example/team": {"auth": "dXNlcjpw"},
+                "https://index.docker.io/v1/": {"auth": "aHViOnB3AA=="}
+            },
+            "credsStore": "", "HttpHeaders": {"x": "y"}
+        }"#;
+        for (host, expected) in [
+            ("a.example:5000", Some(basic("alice", "s3:cret"))),
+            ("a.example:5000/prefix", Some(basic("alice", "s3:cret"))),
+            ("a.example", None),
+            ("b.example", Some(basic("bob", "pw"))),
+            ("c.example", Some(Credentials::IdentityToken(Secret::new("idt")))),
+            ("d.example", None),
+            ("e.example", None),
+            ("docker.io", Some(basic("hub", "pw"))),
+        ] {
+            assert_eq!(found(config, host).unwrap(), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn no_file_is_no_credentials_and_a_broken_one_is_an_error_without_its_content() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(docker_credentials(directory.path(), "a.example").unwrap(), None);
+        let error = found(r#"{"auths": {"a.example": "s3cret"}}"#, "a.example").unwrap_err();
+        assert!(matches!(error, CredentialError::Malformed { line: 1, .. }));
+        assert!(!format!("{error} {error:?}").contains("s3cret"));
+        let error = found(r#"{"auths": {"a.example": {"auth": "s3cret!"}}}"#, "a.example").unwrap_err();
+        assert!(matches!(&error, CredentialError::Garbled { host, .. } if host == "a.example"));
+        assert!(!format!("{error} {error:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn helpers_come_before_the_store() {
+        let config: DockerConfig = serde_json::from_str(
+            r#"{"auths": {"a.example": {}}, "credsStore": "store", "credHelpers": {"b.example": "own"}}"#,
+        )
+        .unwrap();
+        assert_eq!(config.helper("a.example"), Some("store"));
+        assert_eq!(config.helper("b.example"), Some("own"));
+        assert_eq!(DockerConfig::default().helper("a.example"), None);
+        let error = found(r#"{"credsStore": "../../bin/sh"}"#, "a.example").unwrap_err();
+        assert!(matches!(error, CredentialError::Helper { .. }), "{error}");
+        let error = found(r#"{"credsStore": "there-is-no-such-helper"}"#, "a.example").unwrap_err();
+        assert!(matches!(error, CredentialError::NoHelper { .. }), "{error}");
+    }
+
+    /// Asks a helper that is the shell script `body`.
+    #[cfg(unix)]
+    fn asked(body: &str, time: Duration) -> Result<Option<Credentials>, CredentialError> {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("docker-credential-test");
+        std::fs::write(&script, format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        ask_helper(script.to_str().unwrap(), "a.example", time)
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_helper_is_told_the_host_and_believed() {
+        let script = r#"read host; [ "$1" = get ] || exit 9
+            printf '{"ServerURL":"%s","Username":"user of %s","Secret":"pw"}' "$host" "$host""#;
+        assert_eq!(asked(script, HELPER_TIME).unwrap(), Some(basic("user of a.example", "pw")));
+        let token = r#"printf '{"Username":"<token>","Secret":"idt"}'"#;
+        assert_eq!(asked(token, HELPER_TIME).unwrap(), Some(Credentials::IdentityToken(Secret::new("idt"))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_helper_without_credentials_is_no_error_but_a_failing_or_slow_one_is() {
+        let nothing = "echo 'credentials not found in native keychain'; exit 1";
+        assert_eq!(asked(nothing, HELPER_TIME).unwrap(), None);
+        for failing in ["echo s3cret; exit 1", "echo s3cret"] {
+            let error = asked(failing, HELPER_TIME).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
+        }
+        let start = Instant::now();
+        let error = asked("exec sleep 20", Duration::from_millis(100)).unwrap_err();
+        assert!(matches!(&error, CredentialError::Helper { reason, .. } if reason.contains("in time")));
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    proptest! {
+        #[test]
+        fn any_password_comes_back(user in "[^:\0]{0,10}", password in "[^\0]{0,20}") {
+            let auth = STANDARD.encode(format!("{user}:{password}"));
+            prop_assert_eq!(decode(&auth), Some(basic(&user, &password)));
+        }
+
+        #[test]
+        fn no_text_makes_the_parsers_panic(text in ".{0,40}") {
+            decode(&text);
+            read_answer(&text);
+            host_of(&text);
+            key(&text);
+        }
+    }
+}

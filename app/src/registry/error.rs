@@ -61,7 +61,7 @@ pub enum Error {
         /// And with what.
         content_type: String,
     },
-    /// The registry lists no repositories.
+    /// The registry has no catalog.
     #[error("{url} lists no repositories: it answers {status}")]
     NoCatalog {
         /// Who answered.
@@ -134,6 +134,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the registry was reached, and then the connection broke.
+    pub(super) fn broke_midway(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if !source.is_connect())
+    }
+
     /// What the reader of the message can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -155,6 +160,9 @@ impl Error {
             Self::Redirected { .. } => "configure the address the registry redirects to",
             Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => {
                 "lower the number of requests at once or in a second"
+            }
+            Self::Status { message, .. } if message.contains("HTTP request to an HTTPS server") => {
+                "the registry speaks TLS here: write the address with https://"
             }
             Self::Status { status, .. } if status.is_server_error() => "the registry's own log says more",
             _ => return None,

@@ -19,8 +19,8 @@ use super::{Error, Listing, Tags, headers};
 
 /// The largest page that is read, in bytes. All tags of a repository may come in one.
 const PAGE_LIMIT: u64 = 64 << 20;
-/// Page sizes for the catalog. Distribution 3.1 breaks the connection over a page that ends between a repository
-/// and a child of it that sorts before it (`foo/1st`, `foo`): another size ends elsewhere.
+/// Page sizes for the catalog. Where a page ends between a repository and a child of it that sorts before it
+/// (`foo/1st`, `foo`), Distribution 3.1 breaks the connection and 2.8 ends the listing: another size ends elsewhere.
 const PAGE_SIZES: [usize; 4] = [1000, 999, 500, 101];
 
 #[derive(Deserialize)]
@@ -73,40 +73,47 @@ pub(super) async fn catalog(client: &Client) -> Listing {
     Listing { repositories, odd, broke_off }
 }
 
-/// Follows the pages. Where one cannot be had, the listing goes on after the last name with the next page size.
+/// Follows the pages, and reads again in another size what a page of this size cannot be trusted with.
 async fn walk_catalog(client: &Client, names: &mut Names) -> Result<(), Error> {
     let mut sizes = PAGE_SIZES.into_iter();
     let mut size = sizes.next();
+    let mut ends = HashSet::new();
     let mut last: Option<String> = None;
     let mut url = catalog_page(client, size, None);
     loop {
-        let answer = match fetch(client, &url, catalog_scope()).await {
-            Ok(answer) if answer.status != StatusCode::BAD_REQUEST || size.is_none() => answer,
-            Ok(_) => {
-                // It allows fewer than were asked for: its own size then.
-                size = None;
-                url = catalog_page(client, size, last.as_deref());
-                continue;
-            }
-            Err(error @ Error::Unreachable { .. }) => {
-                size = Some(sizes.next().ok_or(error)?);
-                url = catalog_page(client, size, last.as_deref());
-                continue;
-            }
-            Err(error) => return Err(error),
+        let answer = fetch(client, &url, catalog_scope()).await;
+        let smaller = match &answer {
+            // It allows fewer than were asked for: its own size then.
+            Ok(answer) if answer.status == StatusCode::BAD_REQUEST && size.is_some() => Some(None),
+            Err(error) if error.broke_midway() => sizes.next().map(Some),
+            _ => None,
         };
+        if let Some(smaller) = smaller {
+            size = smaller;
+            url = catalog_page(client, size, last.as_deref());
+            continue;
+        }
+        let answer = answer?;
         let next = next_page(client, &answer);
         let page = parse::<Catalog>(no_catalog(answer)?)?.repositories;
-        let is_full = size.is_none_or(|size| page.len() >= size);
-        last = page.last().cloned().or(last);
-        let is_new = names.extend(page) > 0;
-        url = match next? {
-            Some(_) if !is_new => return Err(Error::NoProgress { url: shown(&url) }),
-            Some(next) => next,
-            // Distribution 2.8 forgets the link where 3.1 breaks the connection, always after a full page.
-            None if is_full && is_new => catalog_page(client, size, last.as_deref()),
-            None => return Ok(()),
-        };
+        let is_exactly_full = size == Some(page.len());
+        let end = page.last().cloned();
+        names.extend(page);
+        match next? {
+            Some(_) if !end.iter().any(|end| ends.insert(end.clone())) => {
+                return Err(Error::NoProgress { url: shown(&url) });
+            }
+            Some(next) => (last, url) = (end, next),
+            // Distribution 2.8 forgets the link, and the names behind it, where 3.1 breaks the connection.
+            None => match sizes.next().filter(|_| is_exactly_full) {
+                Some(smaller) => {
+                    size = Some(smaller);
+                    ends.clear();
+                    url = catalog_page(client, size, last.as_deref());
+                }
+                None => return Ok(()),
+            },
+        }
     }
 }
 
