@@ -211,6 +211,8 @@ async fn check_config(container: &Container, one_off: &OneOff, config_path: &str
     let (container_name, path) = (container.name().to_owned(), config_path.to_owned());
     match container.read_file(config_path).await? {
         None => Err(Error::NoConfig { container: container_name, path }),
+        // Podman cannot read a mounted file before the container starts; and it is the same one.
+        _ if container.is_mounted(config_path) => Ok(()),
         own if own != one_off.read_file(config_path).await? => {
             Err(Error::OtherConfig { container: container_name, path })
         }
@@ -238,6 +240,7 @@ struct Watch<'a, 'b> {
     collected: Collected,
     last_out: VecDeque<String>,
     last_err: VecDeque<String>,
+    is_help: bool,
 }
 
 impl<'a, 'b> Watch<'a, 'b> {
@@ -247,6 +250,7 @@ impl<'a, 'b> Watch<'a, 'b> {
             collected: Collected::default(),
             last_out: VecDeque::new(),
             last_err: VecDeque::new(),
+            is_help: false,
         }
     }
 
@@ -256,7 +260,9 @@ impl<'a, 'b> Watch<'a, 'b> {
             Line::Out(_) => &mut self.last_out,
             Line::Err(_) => &mut self.last_err,
         };
-        if !line.text().trim().is_empty() {
+        // What follows a complaint about the configuration is the whole help text.
+        self.is_help |= line.text().starts_with("Usage:");
+        if !self.is_help && !line.text().trim().is_empty() {
             last.push_back(line.text().trim().to_owned());
             if last.len() > LAST_LINES {
                 last.pop_front();

@@ -186,11 +186,13 @@ async fn a_registry_that_does_not_come_back_is_reported() {
     fs::write(&config, "storage: [").unwrap();
     let (outcome, events, _) = collect(&registry.container().await, Mode::Offline).await;
     let failed = outcome.unwrap_err();
-    let collector::Error::NotStartedAgain { source: Error::DoesNotStayUp { .. }, after: Some(_), .. } =
-        failed
+    let collector::Error::NotStartedAgain {
+        source: Error::DoesNotStayUp { .. }, after: Some(before), ..
+    } = failed
     else {
         panic!("{failed:?}")
     };
+    assert!(before.to_string().contains("configuration error"), "{before}");
     assert_eq!(events, ["Stopping"]);
     assert_eq!(registry.one_offs(), "");
 }

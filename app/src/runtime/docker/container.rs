@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +70,13 @@ impl Container {
     pub fn command_line(&self) -> Vec<String> {
         let arguments = self.made.args.iter().flatten();
         self.made.path.iter().chain(arguments).cloned().collect()
+    }
+
+    /// Whether a path lies on a volume or a directory mounted into it, rather than in its own layer.
+    #[must_use]
+    pub fn is_mounted(&self, path: &str) -> bool {
+        let points = self.made.mounts.iter().flatten().filter_map(|point| point.destination.as_deref());
+        points.into_iter().any(|point| Path::new(path).starts_with(point))
     }
 
     /// Whether its process runs now.
@@ -212,8 +220,16 @@ impl Container {
         Ok(())
     }
 
+    /// Podman calls a container `stopped`, a word the client library does not know, until it has cleaned up after it.
     async fn state(&self) -> Result<ContainerState, Error> {
-        let seen = self.docker().inspect_container(&self.id, None).await;
+        let mut seen = self.docker().inspect_container(&self.id, None).await;
+        for _ in 0..SETTLING_ROUNDS {
+            if !matches!(seen, Err(EngineError::JsonDataError { .. })) {
+                break;
+            }
+            tokio::time::sleep(SETTLING).await;
+            seen = self.docker().inspect_container(&self.id, None).await;
+        }
         let seen = seen.map_err(|error| self.error("inspect the container", &error))?;
         Ok(seen.state.unwrap_or_default())
     }

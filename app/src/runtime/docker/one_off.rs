@@ -1,6 +1,8 @@
 //! A container that runs one command in the place of another: same image, environment, user, volumes and network.
 
 use std::collections::HashMap;
+use std::pin::pin;
+use std::time::Duration;
 
 use bollard::errors::Error as EngineError;
 use bollard::models::{
@@ -11,12 +13,16 @@ use bollard::query_parameters::{
     AttachContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
+use tokio::time::timeout;
 
 use super::exec::{self, Line, OnLine, Output};
 use super::{Container, Error};
 
 /// Says of a one-off container whose place it takes, by id: what a killed run leaves behind is found by it.
 const LABEL: &str = "clean-registry.in-place-of";
+
+/// How long the output of a command that ended may stay open.
+const LAST_OUTPUT: Duration = Duration::from_secs(30);
 
 /// A one-off container, made and not yet run. Remove it whatever happens.
 #[derive(Debug)]
@@ -167,25 +173,44 @@ impl OneOff {
     pub async fn run(&self, on_line: &mut OnLine<'_>) -> Result<i64, Error> {
         let lost = |error: EngineError| self.0.error("run a one-off container", &error);
         let options = AttachContainerOptionsBuilder::default().stdout(true).stderr(true).stream(true).build();
-        // Attached before it starts, so that no line is missed.
-        let attached = self.0.docker().attach_container(self.0.id(), Some(options)).await.map_err(lost)?;
-        match self.0.docker().start_container(self.0.id(), None).await {
+        // Attached before it starts, so that no line is missed. Podman finds out here that there is no such program.
+        let begun = match self.0.docker().attach_container(self.0.id(), Some(options)).await {
+            Ok(attached) => {
+                self.0.docker().start_container(self.0.id(), None).await.map(|()| attached.output)
+            }
+            Err(error) => Err(error),
+        };
+        let output = match begun {
             Err(error) if exec::is_missing_program(&error) => {
                 on_line(Line::Err(&error.to_string()));
                 return Ok(127);
             }
-            started => started.map_err(lost)?,
+            begun => begun.map_err(lost)?,
+        };
+        let mut reading = pin!(exec::read_lines(output, on_line));
+        let mut ending = pin!(self.exit_code());
+        tokio::select! {
+            read = &mut reading => {
+                read.map_err(lost)?;
+                ending.await
+            }
+            code = &mut ending => {
+                // An engine may forget to close the output of what ended at once.
+                if let Ok(read) = timeout(LAST_OUTPUT, reading).await {
+                    read.map_err(lost)?;
+                }
+                code
+            }
         }
-        exec::read_lines(attached.output, on_line).await.map_err(lost)?;
-        let mut ends = self.0.docker().wait_container(self.0.id(), None);
-        match ends.next().await {
+    }
+
+    async fn exit_code(&self) -> Result<i64, Error> {
+        let doing = "wait for a one-off container";
+        match self.0.docker().wait_container(self.0.id(), None).next().await {
             Some(Ok(end)) => Ok(end.status_code),
             Some(Err(EngineError::DockerContainerWaitError { code, .. })) => Ok(code),
-            Some(Err(error)) => Err(lost(error)),
-            None => Err(Error::Lost {
-                doing: "wait for a one-off container".to_owned(),
-                reason: "no answer".to_owned(),
-            }),
+            Some(Err(error)) => Err(self.0.error(doing, &error)),
+            None => Err(Error::Lost { doing: doing.to_owned(), reason: "no answer".to_owned() }),
         }
     }
 
