@@ -171,7 +171,9 @@ proptest! {
         inventory in random::inventory(), policy in random::policy(), cut in any::<prop::sample::Index>()
     ) {
         let steps = plan(&inventory, &policy).steps;
-        prop_assume!(!steps.is_empty());
+        if steps.is_empty() {
+            return Ok(());
+        }
         let cut = cut.index(steps.len());
         let mut before = Registry::of(&inventory);
         let journal = with_open_intent(&run(&mut before, &steps[..cut]), cut, &steps[cut]);
@@ -208,7 +210,9 @@ proptest! {
         inventory in random::inventory(), policy in random::policy(), cut in any::<prop::sample::Index>()
     ) {
         // Tags that by their names are about each other have no order in which none outlives the other.
-        prop_assume!(!inventory.repos.values().any(reference::has_knotted_names));
+        if inventory.repos.values().any(reference::has_knotted_names) {
+            return Ok(());
+        }
         let steps = plan(&inventory, &policy).steps;
         let mut through = Registry::of(&inventory);
         steps.iter().for_each(|step| through.apply(step));

@@ -142,7 +142,7 @@ fn repo() -> impl Strategy<Value = Repo> {
     let gap_of_repository = prop::bool::weighted(0.05);
     let gaps = prop_oneof![3 => Just(vec![]), 1 => vec(any::<Index>(), 1..3)];
     let unfinished = prop_oneof![2 => Just(vec![]), 1 => vec(any::<Index>(), 1..3)];
-    (vec(seed(), 0..10), vec(tag_seed(), 0..9), gap_of_repository, gaps, unfinished).prop_map(
+    (vec(seed(), 1..10), vec(tag_seed(), 1..9), gap_of_repository, gaps, unfinished).prop_map(
         |(seeds, tags, blind, gaps, unfinished)| {
             let mut repo = Repo::default();
             let digests = add_manifests(&mut repo, &seeds);
