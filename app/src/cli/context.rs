@@ -63,7 +63,7 @@ impl Context {
         Ok(Self {
             scope: arguments.repo.as_deref().map_or(Ok(Scope::All), scope)?,
             facts: Facts::load(&state.facts_path()),
-            progress: Progress::on_terminal(),
+            progress: Progress::new(),
             interrupt: Interrupt::listen(),
             output: arguments.output,
             now: Timestamp::now(),

@@ -1,72 +1,74 @@
-//! How far long work is: a bar on a terminal, a line now and then elsewhere, nothing where nobody looks.
+//! How far long work is: a bar on a terminal, a line now and then elsewhere.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Shows how far the work is. It writes to standard error: standard output is for results.
+/// How often a line is written where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(15);
+
+/// Shows how far the work is. The bar is drawn on standard error: standard output is for results.
 #[derive(Debug)]
 pub struct Progress {
-    bar: Option<ProgressBar>,
+    bar: ProgressBar,
+    /// When the last line was written, where lines are.
+    lines: Option<Mutex<Instant>>,
 }
 
 impl Progress {
-    /// A bar, if standard error is a terminal.
+    /// A bar if standard error is a terminal, else lines in the log.
     #[must_use]
-    pub fn on_terminal() -> Self {
+    pub fn new() -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        if bar.is_hidden() {
-            return Self::hidden();
-        }
         if let Ok(style) = ProgressStyle::with_template("{msg:8} [{bar:30}] {pos}/{len} {eta}") {
             bar.set_style(style.progress_chars("=> "));
         }
-        Self { bar: Some(bar) }
-    }
-
-    /// Shows nothing.
-    #[must_use]
-    pub const fn hidden() -> Self {
-        Self { bar: None }
+        let lines = bar.is_hidden().then(|| Mutex::new(Instant::now()));
+        Self { bar, lines }
     }
 
     /// Begins a stretch of work of `length` steps, as far as is known.
     pub fn begin(&self, name: &'static str, length: usize) {
-        if let Some(bar) = &self.bar {
-            bar.reset();
-            bar.set_length(length as u64);
-            bar.set_message(name);
-            bar.enable_steady_tick(Duration::from_millis(200));
+        self.bar.reset();
+        self.bar.set_length(length as u64);
+        self.bar.set_message(name);
+        if self.lines.is_none() {
+            self.bar.enable_steady_tick(Duration::from_millis(200));
         }
     }
 
     /// There are more steps than was known.
     pub fn grow(&self, steps: usize) {
-        if let Some(bar) = &self.bar {
-            bar.inc_length(steps as u64);
-        }
+        self.bar.inc_length(steps as u64);
     }
 
     /// One step is done.
     pub fn step(&self) {
-        if let Some(bar) = &self.bar {
-            bar.inc(1);
+        self.bar.inc(1);
+        let Some(last) = &self.lines else { return };
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.elapsed() >= LINE_EVERY {
+            *last = Instant::now();
+            let (done, all) = (self.bar.position(), self.bar.length().unwrap_or_default());
+            tracing::info!("{}: {done} of {all}", self.bar.message());
         }
     }
 
     /// The stretch is over; the bar goes away.
     pub fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.disable_steady_tick();
-            bar.finish_and_clear();
-        }
+        self.bar.disable_steady_tick();
+        self.bar.finish_and_clear();
     }
 
     /// Runs `write` with the bar out of the way.
     pub fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
-        match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        }
+        self.bar.suspend(write)
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -61,10 +61,8 @@ impl Registry {
             }
             Action::Restore => {
                 // Even a step that may not have happened finds its bytes in the vault: they are put there before.
-                if !repo.manifests.contains_key(&step.digest) {
-                    let manifest = self.vault.get(&vaulted).expect("the vault holds it");
-                    repo.manifests.insert(step.digest, Arc::clone(manifest));
-                }
+                let manifest = self.vault.get(&vaulted).expect("the vault holds it");
+                repo.manifests.entry(step.digest).or_insert_with(|| Arc::clone(manifest));
             }
         }
     }
