@@ -61,8 +61,10 @@ impl Registry {
             }
             Action::Restore => {
                 // Even a step that may not have happened finds its bytes in the vault: they are put there before.
-                let manifest = self.vault.get(&vaulted).expect("the vault holds it");
-                repo.manifests.entry(step.digest).or_insert_with(|| Arc::clone(manifest));
+                let vault = &self.vault;
+                repo.manifests
+                    .entry(step.digest)
+                    .or_insert_with(|| Arc::clone(vault.get(&vaulted).expect("the vault holds it")));
             }
         }
     }
