@@ -148,7 +148,8 @@ fn parse_layer(repo: RepoName, rest: &str) -> Option<Place> {
     if let Some(hex) = rest.strip_prefix("sha256/") {
         return Some(Place::LayerLink { repo, digest: Digest::from_hex(hex)? });
     }
-    let alias = rest.replacen('/', ":", 1).parse().ok()?;
+    let (algorithm, hex) = rest.split_once('/')?;
+    let alias = format!("{algorithm}:{hex}").parse().ok()?;
     Some(Place::LayerAlias { repo, alias })
 }
 

@@ -79,6 +79,11 @@ fn what_is_no_part_of_the_layout_has_no_place() {
 }
 
 #[test]
+fn a_colon_is_no_slash() {
+    assert_eq!(Place::parse(&format!("repositories/a/_layers/sha512:{HEX}{HEX}/link")), None);
+}
+
+#[test]
 fn a_revision_link_we_do_not_understand_is_still_seen() {
     for key in [
         format!("repositories/Upper/_manifests/revisions/sha256/{HEX}/link"),
