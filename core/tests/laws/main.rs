@@ -53,7 +53,7 @@ fn removed(inventory: &Inventory, policy: &Policy) -> BTreeSet<(RepoName, String
     removed
 }
 
-fn last_action_leaves(registry: &Registry, step: &Step) -> Outcome {
+fn outcome_of(registry: &Registry, step: &Step) -> Outcome {
     // Undoing may find that what it wants is so already.
     let there = registry.holds(step);
     match step.action {
@@ -76,7 +76,7 @@ fn run(registry: &mut Registry, steps: &[Step]) -> Journal {
     let mut text = chain.line(now(), &began);
     for (position, step) in steps.iter().enumerate() {
         text += &chain.line(now(), &Record::Intent { position, step: step.clone() });
-        let outcome = last_action_leaves(registry, step);
+        let outcome = outcome_of(registry, step);
         registry.apply(step);
         text += &chain.line(now(), &Record::Outcome { position, outcome });
     }

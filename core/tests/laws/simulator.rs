@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clean_registry_core::inventory::{Inventory, Powers, Repo};
-use clean_registry_core::manifest::Manifest;
+use clean_registry_core::manifest::{Child, Manifest};
 use clean_registry_core::name::{Digest, RepoName};
 use clean_registry_core::plan::{Action, Step};
 
@@ -59,12 +59,17 @@ impl Registry {
                 assert!(repo.manifests.contains_key(&step.digest), "the manifest exists");
                 repo.tags.insert(step.tags[0].clone(), Some(step.digest));
             }
+            Action::Restore if repo.manifests.contains_key(&step.digest) => {}
             Action::Restore => {
-                // Even a step that may not have happened finds its bytes in the vault: they are put there before.
                 let vault = &self.vault;
-                repo.manifests
-                    .entry(step.digest)
-                    .or_insert_with(|| Arc::clone(vault.get(&vaulted).expect("the vault holds it")));
+                let manifest = Arc::clone(vault.get(&vaulted).expect("the vault holds it"));
+                // A registry refuses an index before its children (Distribution 3).
+                let to_come = |child: &Child| {
+                    vault.contains_key(&(step.repository.clone(), child.digest))
+                        && !repo.manifests.contains_key(&child.digest)
+                };
+                assert!(!manifest.children().iter().any(to_come), "children are put back before");
+                repo.manifests.insert(step.digest, manifest);
             }
         }
     }
