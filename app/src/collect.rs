@@ -237,21 +237,18 @@ pub async fn measure_on_host(config: &Config) -> Measured {
     measure(config.paths.host_storage.as_deref(), None, DEFAULT_STORAGE).await
 }
 
-/// Starts a container that an interrupted run had stopped, if it is still stopped.
+/// Ends what an interrupted run left of its collection in the place of `name`, and starts the registry again.
 ///
 /// # Errors
-/// When it cannot be found or started.
+/// When the container cannot be found or started.
 pub async fn start_again(
     config: &Config,
     environment: &BTreeMap<String, String>,
     name: &str,
 ) -> Result<(), CollectError> {
     let container = engine(config, environment).await?.container(name).await?;
-    if !container.is_running().await? {
-        tracing::warn!("starting {name} again: an interrupted run had stopped it");
-        container.start().await?;
-    }
-    Ok(())
+    tracing::warn!("an interrupted run may have left {name} stopped: seeing to it that it runs");
+    Ok(collector::recover(&container).await?)
 }
 
 async fn container(

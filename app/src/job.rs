@@ -180,7 +180,7 @@ impl<'a> Work<'a> {
             _ => self.not_collected(),
         };
         report.run = Some(log.name().to_owned());
-        report.measured(before, self.measure().await);
+        report.measured(&before, &self.measure().await);
         report.applied(plan, applied);
         let report = report.with_gaps(has_wide_gaps(inventory));
         log.end(if report.exit == Exit::Done { Ending::Complete } else { Ending::InPart })?;

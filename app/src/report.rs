@@ -135,24 +135,23 @@ impl Report {
         self
     }
 
-    /// Adds what was measured before and after.
-    pub fn measured(&mut self, before: Measured, after: Measured) {
-        self.storage.measured = match (&before, &after) {
+    /// Adds what was measured before and after, if both were measured in the same place.
+    pub fn measured(&mut self, before: &Measured, after: &Measured) {
+        self.storage.measured = match (before, after) {
+            (Measured::Bytes(before, at), Measured::Bytes(after, same)) if at == same => {
+                let freed = Freed(Bytes(before.0.saturating_sub(after.0)));
+                (self.storage.before, self.storage.after) = (Some(*before), Some(*after));
+                self.storage.freed = Some(freed);
+                match at {
+                    Where::Host(path) => format!("on this host, {}", path.display()),
+                    Where::Container(name) => format!("inside container {name}"),
+                }
+            }
             (Measured::Unavailable(why), _) | (_, Measured::Unavailable(why)) => {
                 format!("unavailable: {why}")
             }
-            (_, Measured::Bytes(_, Where::Host(path))) => format!("on this host, {}", path.display()),
-            (_, Measured::Bytes(_, Where::Container(name))) => format!("inside container {name}"),
+            _ => "unavailable: not measured in the same place before and after".to_owned(),
         };
-        let bytes = |measured: Measured| match measured {
-            Measured::Bytes(bytes, _) => Some(bytes),
-            Measured::Unavailable(_) => None,
-        };
-        self.storage.before = bytes(before);
-        self.storage.after = bytes(after);
-        let freed = |before: Bytes, after: Bytes| Freed(Bytes(before.0.saturating_sub(after.0)));
-        self.storage.freed =
-            self.storage.before.zip(self.storage.after).map(|(before, after)| freed(before, after));
     }
 
     /// The report for people.

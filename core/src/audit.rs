@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::inventory::{Inventory, Powers};
+use crate::inventory::Inventory;
 use crate::name::{Digest, RepoName, Tag};
 use crate::plan::{Action, FORMAT, Plan, Step};
 
@@ -101,12 +101,6 @@ pub enum Unsound {
         /// What points at it.
         pointer: Digest,
     },
-    /// The registry cannot delete a tag alone.
-    #[error("{step}: this registry cannot delete a tag alone")]
-    CannotUntag {
-        /// The step.
-        step: String,
-    },
 }
 
 /// Audits `plan` against what the registry holds now.
@@ -126,7 +120,7 @@ pub fn audit(plan: Plan, inventory: &Inventory, promises: &Promises) -> Result<A
     let mut by_repo: BTreeMap<&RepoName, Vec<usize>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for (position, step) in plan.steps.iter().enumerate() {
-        check_form(step, inventory.powers)?;
+        check_form(step)?;
         check_promises(step, promises)?;
         // A manifest is deleted once, whatever tags are named.
         let tags = (step.action != Action::Delete).then_some(&step.tags);
@@ -160,10 +154,9 @@ fn split(mut plan: Plan, why: &BTreeMap<usize, String>) -> Audited {
     Audited { sound: Sound(plan), stale }
 }
 
-fn check_form(step: &Step, powers: Powers) -> Result<(), Unsound> {
+fn check_form(step: &Step) -> Result<(), Unsound> {
     let malformed = |why| Err(Unsound::Malformed { step: step.to_string(), why });
     match step.action {
-        Action::Untag if powers == Powers::DeleteOnly => Err(Unsound::CannotUntag { step: step.to_string() }),
         Action::Untag | Action::Tag if step.tags.len() != 1 => malformed("it must name one tag"),
         Action::Restore if !step.tags.is_empty() => malformed("it must name no tag"),
         _ => Ok(()),

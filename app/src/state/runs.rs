@@ -54,10 +54,12 @@ impl State {
     /// One run by its name; `None` if it ended before it wrote its first line, and so did nothing.
     fn run(&self, name: &str) -> Result<Option<Run>, StateError> {
         let path = self.runs_dir().join(name).join("journal.jsonl");
-        let text = match std::fs::read_to_string(&path) {
+        let bytes = match std::fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.at(&path)?,
         };
+        // A last line may be torn inside a character.
+        let text = String::from_utf8_lossy(&bytes);
         if !text.contains('\n') {
             return Ok(None);
         }

@@ -78,6 +78,9 @@ impl<'a> RepoAudit<'a> {
     fn objection(&self, position: usize, step: &Step, deleted: &BTreeMap<Digest, usize>) -> Option<String> {
         match step.action {
             Action::Delete => self.object_to_delete(step, deleted),
+            Action::Untag if self.powers == Powers::DeleteOnly => {
+                Some("this registry cannot delete a tag alone".to_owned())
+            }
             Action::Untag => {
                 let about = step.tags.iter().filter_map(Tag::subject);
                 self.object_to_moved_tags(step).or_else(|| self.object_to_subjects(about, deleted))

@@ -1,6 +1,6 @@
 use super::*;
 use crate::decision::Cause;
-use crate::inventory::Concern;
+use crate::inventory::{Concern, Powers};
 use crate::sample::{Sample, World, about, days_old, digest, policy, promises, repo, tag, world};
 
 const BOTH: [Powers; 2] = [Powers::DeleteOnly, Powers::DeleteAndUntag];
@@ -361,10 +361,13 @@ fn the_same_step_twice_is_refused() {
 }
 
 #[test]
-fn untagging_where_tags_cannot_be_deleted_alone_is_refused() {
-    let untag = step(Action::Untag, "A", &["v1"]);
-    let expected = Unsound::CannotUntag { step: untag.to_string() };
-    assert_eq!(refused(Powers::DeleteOnly, vec![untag]), expected);
+fn untagging_is_stale_where_tags_cannot_be_deleted_alone() {
+    let untag = vec![step(Action::Untag, "A", &["v1"])];
+    for (powers, is_stale) in [(Powers::DeleteOnly, true), (Powers::DeleteAndUntag, false)] {
+        let world = world(powers, [two()]);
+        let audited = world.audit(plan_of(&world, untag.clone())).expect("the plan is sound");
+        assert_eq!(audited.stale.len() == 1, is_stale, "{powers:?}");
+    }
 }
 
 #[test]
