@@ -19,6 +19,9 @@ impl Site<'_> {
         if let Some(pointer) = self.standing_pointer(step.digest) {
             return Ok(Outcome::Stale { why: format!("{pointer}, which points at it, is still there") });
         }
+        if let Some(why) = self.newly_needed(step).await? {
+            return Ok(Outcome::Stale { why });
+        }
         if let Some(why) = self.moved(step).await? {
             return Ok(Outcome::Stale { why });
         }
@@ -40,7 +43,7 @@ impl Site<'_> {
                 return Ok(Outcome::Reverted { why });
             }
             let Some(dangling) = self.dangling(step, &after).await? else {
-                self.listed = after;
+                self.just_listed = Some(after);
                 return Ok(Outcome::Done);
             };
             // The tag would be listed and lead nowhere: the image comes back, so that the registry is whole.
@@ -114,18 +117,23 @@ impl Site<'_> {
         })
     }
 
-    /// What has changed since the plan was drawn: a tag of the step points elsewhere, or a tag that has come since needs its
-    /// manifest.
-    async fn moved(&mut self, step: &Step) -> Result<Option<String>, Error> {
-        let now = self.list().await?;
+    /// A tag that has come since the plan was audited and needs the step's manifest.
+    async fn newly_needed(&mut self, step: &Step) -> Result<Option<String>, Error> {
+        let now = match self.just_listed.take() {
+            Some(listed) => listed,
+            None => self.list().await?,
+        };
         let new: Vec<Tag> = now.difference(&self.listed).cloned().collect();
         self.listed = now;
         for tag in &new {
             self.note(tag).await?;
         }
-        if let Some(tag) = self.needed.get(&step.digest).filter(|tag| !step.tags.contains(tag)) {
-            return Ok(Some(format!("tag {tag}, which has come since, needs it")));
-        }
+        let needing = self.needed.get(&step.digest).filter(|tag| !step.tags.contains(tag));
+        Ok(needing.map(|tag| format!("tag {tag}, which has come since, needs it")))
+    }
+
+    /// A tag of the step that points elsewhere by now.
+    async fn moved(&self, step: &Step) -> Result<Option<String>, Error> {
         for tag in &step.tags {
             match self.head_tag(tag).await? {
                 Some(digest) if digest == step.digest => {}

@@ -54,13 +54,14 @@ pub async fn run(ctx: &Context, reference: &str) -> Result<Exit, Failure> {
     let unfinished = Leftovers::find(&ctx.state)?.unfinished;
     let mut also: BTreeMap<_, _> =
         unfinished.into_iter().filter(|(repository, _)| *repository == name).collect();
-    if let Subject::Digest(digest) = subject {
-        also.entry(name.clone()).or_default().insert(digest);
-    }
+    // A manifest is looked for because it was asked about, not because a run was to delete it.
+    let asked = match &subject {
+        Subject::Digest(digest) => also.entry(name.clone()).or_default().insert(*digest).then_some(*digest),
+        _ => None,
+    };
     let mut inventory = ctx.survey(&Scope::These([name.clone()].into()), &also).await?;
-    if let (Some(repo), Subject::Digest(digest)) = (inventory.repos.get_mut(&name), &subject) {
-        // Looked for only because it was asked about.
-        repo.unfinished.remove(digest);
+    if let (Some(repo), Some(digest)) = (inventory.repos.get_mut(&name), asked) {
+        repo.unfinished.remove(&digest);
     }
     let Drawn { inventory, verdicts, .. } = decide(ctx, inventory);
     let repo = &inventory.repos[&name];
