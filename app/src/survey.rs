@@ -239,9 +239,13 @@ impl Survey<'_> {
     async fn dates(&self, name: &RepoName, repo: &mut Repo) {
         let attestations = attestations(repo);
         let mut by_config: BTreeMap<Digest, Vec<Digest>> = BTreeMap::new();
-        for (digest, manifest) in &repo.manifests {
+        for (digest, manifest) in &mut repo.manifests {
+            // Another repository may have been first to read its date.
+            if let Some(known) = self.facts.manifest(*digest) {
+                *manifest = known;
+                continue;
+            }
             match manifest.dating_config() {
-                _ if self.facts.manifest(*digest).is_some() => {}
                 Some(config) if !attestations.contains(digest) => {
                     by_config.entry(config.digest).or_default().push(*digest);
                 }
