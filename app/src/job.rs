@@ -1,26 +1,31 @@
 //! The whole job: survey, judge, draw, audit, apply, collect, measure, report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clean_registry_core::audit::{Audited, Sound, audit};
 use clean_registry_core::decision::Decision;
 use clean_registry_core::hazard::Hazards;
 use clean_registry_core::inventory::{Concern, Inventory};
 use clean_registry_core::journal::{Ending, Outcome, Record};
+use clean_registry_core::name::{Digest, RepoName};
 use clean_registry_core::plan::{Action, Plan, draw};
 use clean_registry_core::policy::{RepoVerdicts, Verdicts, judge};
 use clean_registry_core::report::summarize;
+use futures_util::{StreamExt as _, stream};
 
 use crate::apply::{Applied, Apply};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::collect::{CollectError, Collector, measure_on_host, start_again};
 use crate::leftovers::Leftovers;
-use crate::registry::Writer;
+use crate::registry::{Reference, Writer};
 use crate::report::{Collection, Report};
 use crate::runtime::measure::Measured;
 use crate::state::{Lock, RunLog};
 use crate::survey::Scope;
+
+/// Manifests looked for side by side. Requests have a limit of their own.
+const LOOKS: usize = 64;
 
 /// When garbage is collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +50,43 @@ pub struct Drawn {
 }
 
 /// Judges an inventory by the configuration's policy, and draws the plan.
-#[must_use]
-pub fn decide(ctx: &Context, inventory: Inventory) -> Drawn {
+///
+/// Of a child that would go the survey may know only what it is, not that it is here: another repository or an earlier run told.
+/// One that is absent makes its index a gap, as if nothing had been known: no undo could put that index back.
+pub async fn decide(ctx: &Context, inventory: Inventory) -> Drawn {
+    let mut drawn = decide_on(ctx, inventory);
+    let mut seen = BTreeSet::new();
+    loop {
+        let steps =
+            drawn.plan.steps.iter().filter(|step| step.action == Action::Delete && step.tags.is_empty());
+        let unseen: Vec<(RepoName, Digest)> = steps
+            .map(|step| (step.repository.clone(), step.digest))
+            .filter(|manifest| seen.insert(manifest.clone()))
+            .collect();
+        let looks = unseen.into_iter().map(|(name, digest)| is_absent(ctx, name, digest));
+        let absent: Vec<_> =
+            stream::iter(looks).buffer_unordered(LOOKS).filter_map(std::future::ready).collect().await;
+        if absent.is_empty() {
+            return drawn;
+        }
+        for (name, digest, why) in absent {
+            drawn.inventory.forget(&name, digest, &why);
+        }
+        drawn = decide_on(ctx, drawn.inventory);
+    }
+}
+
+/// The manifest with what is wrong, unless it is there.
+async fn is_absent(ctx: &Context, name: RepoName, digest: Digest) -> Option<(RepoName, Digest, String)> {
+    let why = match ctx.reader.head(&name, &Reference::Digest(digest)).await {
+        Ok(Some(_)) => return None,
+        Ok(None) => "is not there".to_owned(),
+        Err(error) => format!("cannot be read: {error}"),
+    };
+    Some((name, digest, why))
+}
+
+fn decide_on(ctx: &Context, inventory: Inventory) -> Drawn {
     let policy = ctx.config.policy();
     let mut verdicts = judge(&inventory, &policy, inventory.taken_at);
     verdicts.repos.retain(|name, _| ctx.scope.includes(name));
@@ -60,11 +100,11 @@ pub fn decide(ctx: &Context, inventory: Inventory) -> Drawn {
 /// When nothing was done, or the work had to be broken off. What could only be done in part is told by the report.
 pub async fn run(ctx: &Context, mut work: Work<'_>) -> Result<Report, Failure> {
     let inventory = ctx.survey(work.survey_scope(&ctx.scope), &work.leftovers.unfinished).await?;
-    let mut drawn = decide(ctx, inventory);
+    let mut drawn = decide(ctx, inventory).await;
     if let Some(step) = drawn.plan.steps.first() {
         let powers = work.writer.probe(&step.repository).await?;
         if powers != drawn.inventory.powers {
-            drawn = decide(ctx, Inventory { powers, ..drawn.inventory });
+            drawn = decide(ctx, Inventory { powers, ..drawn.inventory }).await;
         }
     }
     log_decisions(&drawn.verdicts);

@@ -92,6 +92,18 @@ impl Repo {
 }
 
 impl Inventory {
+    /// Takes a manifest out that turned out to be absent; whoever lists it is a gap from then on.
+    pub fn forget(&mut self, name: &RepoName, child: Digest, why: &str) {
+        let Some(repo) = self.repos.get_mut(name) else { return };
+        repo.manifests.remove(&child);
+        let lists = |manifest: &Manifest| manifest.children().iter().any(|listed| listed.digest == child);
+        let parents = repo.manifests.iter().filter(|(_, manifest)| lists(manifest));
+        let why = format!("its child {child} {why}");
+        repo.gaps.extend(
+            parents.map(|(parent, _)| Gap { concerns: Concern::Manifest(*parent), why: why.clone() }),
+        );
+    }
+
     /// Every gap as a sentence that names its repository.
     pub fn gap_lines(&self) -> impl Iterator<Item = String> + '_ {
         let repos = self.repos.iter();

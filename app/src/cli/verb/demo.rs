@@ -90,7 +90,7 @@ fn context(directory: &Path, url: &str) -> Result<Context, Failure> {
 
 async fn show_plan(ctx: &Context) -> Result<(), Failure> {
     print("2. The plan: what goes and why. Nothing has been touched.\n");
-    let drawn = decide(ctx, ctx.survey(&Scope::All, &BTreeMap::new()).await?);
+    let drawn = decide(ctx, ctx.survey(&Scope::All, &BTreeMap::new()).await?).await;
     print(plan::text(&drawn.plan).trim_end());
     print("\n   What stays, and why:\n");
     for kept in clean_registry_core::plan::kept(&drawn.inventory, &drawn.verdicts) {
@@ -142,7 +142,7 @@ async fn clean(ctx: &Context, store: Store) -> Result<Report, Failure> {
 
 /// Pulls everything that was to stay.
 async fn prove(ctx: &Context, report: &Report) -> Result<(), Failure> {
-    let drawn = decide(ctx, ctx.survey(&Scope::All, &BTreeMap::new()).await?);
+    let drawn = decide(ctx, ctx.survey(&Scope::All, &BTreeMap::new()).await?).await;
     let (mut images, mut fetched) = (0, 0);
     for kept in clean_registry_core::plan::kept(&drawn.inventory, &drawn.verdicts) {
         let pulled = pull_whole(&ctx.reader, &kept.repository, Reference::Tag(kept.tag)).await;

@@ -63,7 +63,7 @@ pub async fn run(ctx: &Context, reference: &str) -> Result<Exit, Failure> {
     if let (Some(repo), Some(digest)) = (inventory.repos.get_mut(&name), asked) {
         repo.unfinished.remove(&digest);
     }
-    let Drawn { inventory, verdicts, .. } = decide(ctx, inventory);
+    let Drawn { inventory, verdicts, .. } = decide(ctx, inventory).await;
     let repo = &inventory.repos[&name];
     let judged = verdicts.repos.get(&name).ok_or_else(|| absent(reference))?;
     let explain =

@@ -39,7 +39,7 @@ impl From<bool> for Show {
 pub async fn run(ctx: &Context, out: Option<&Path>, show: Show) -> Result<Exit, Failure> {
     let leftovers = Leftovers::find(&ctx.state)?;
     let inventory = ctx.survey(&ctx.scope, &leftovers.unfinished).await?;
-    let Drawn { inventory, verdicts, mut plan } = decide(ctx, inventory);
+    let Drawn { inventory, verdicts, mut plan } = decide(ctx, inventory).await;
     if show == Show::All {
         let mut stays = kept(&inventory, &verdicts);
         stays.retain(|kept| ctx.scope.includes(&kept.repository));
