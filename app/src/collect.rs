@@ -55,6 +55,12 @@ pub enum CollectError {
     /// The registry is a pull-through cache.
     #[error("the registry is a pull-through cache of {0}")]
     PullThroughCache(String),
+    /// The registry hides tags: what one of them needs would be deleted (FACTS section 7).
+    #[error("this registry ({version}) leaves tags out of its listings where it stores on S3")]
+    HidesTags {
+        /// What it says of itself.
+        version: String,
+    },
     /// The registry remembers blobs in Redis.
     #[error(
         "the registry keeps its blob descriptor cache in Redis: after a collection the next push would be broken"
@@ -99,6 +105,9 @@ impl CollectError {
             }
             Self::PullThroughCache(_) => {
                 "what a pull-through cache holds is its own to expire (proxy.ttl); nothing was deleted"
+            }
+            Self::HidesTags { .. } => {
+                "a digest is deleted with the tags that are not listed, too; use another version of the registry"
             }
             Self::RedisCache => {
                 "set garbage_collection.restart to never if you flush Redis after each run, or \
@@ -150,7 +159,9 @@ impl Collector {
             return Err(CollectError::NotRunning(container.name().to_owned()));
         }
         let config_path = config_path(config, &container);
-        let cache = read_config(&container, &config_path).await?.cache;
+        let registry = read_config(&container, &config_path).await?;
+        refuse_hidden_tags(&container, &registry).await?;
+        let cache = registry.cache;
         let may_restart = config.garbage_collection.restart == Restart::Auto;
         if cache == Cache::Redis && may_restart {
             return Err(CollectError::RedisCache);
@@ -297,6 +308,36 @@ async fn read_config(container: &Container, path: &str) -> Result<RegistryConfig
     }
 }
 
+async fn refuse_hidden_tags(container: &Container, registry: &RegistryConfig) -> Result<(), CollectError> {
+    if !matches!(registry.driver.as_str(), "s3" | "s3aws") {
+        return Ok(());
+    }
+    let version = container.exec(&["registry", "--version"]).await?.stdout;
+    let version = version.trim().to_owned();
+    if hides_tags(&version) { Err(CollectError::HidesTags { version }) } else { Ok(()) }
+}
+
+/// `v10` is hidden by `v1` where Distribution 3.1 lists tags on S3 (FACTS section 7, bug 1).
+fn hides_tags(version: &str) -> bool {
+    version.split_whitespace().any(|word| word.starts_with("v3.1."))
+}
+
 fn non_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distribution_3_1_is_the_one_that_hides_tags() {
+        for (version, hides) in [
+            ("registry github.com/distribution/distribution/v3 v3.1.1+unknown", true),
+            ("registry github.com/distribution/distribution/v3 v3.0.0", false),
+            ("docker-registry github.com/docker/distribution 2.8.2+ds1", false),
+        ] {
+            assert_eq!(hides_tags(version), hides, "{version}");
+        }
+    }
 }
