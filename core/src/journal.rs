@@ -258,7 +258,9 @@ impl Journal {
             !matches!(outcome, Some(Outcome::Already | Outcome::Stale { .. } | Outcome::Reverted { .. }))
         };
         let taken = self.taken().into_iter().rev().filter(|(_, outcome)| happened(outcome));
-        let inverse = taken.flat_map(|(step, _)| invert_step(step, run)).collect();
+        let mut inverse: Vec<Step> = taken.flat_map(|(step, _)| invert_step(step, run)).collect();
+        // Repositories are worked on side by side, so the lines about one stand among those about others.
+        inverse.sort_by(|one, other| one.repository.cmp(&other.repository));
         merge_untags(inverse)
     }
 }

@@ -286,6 +286,23 @@ fn the_inverse_of_an_inverse_deletes_with_the_tags_it_had_set() {
 }
 
 #[test]
+fn an_inverse_does_not_care_how_repositories_took_turns() {
+    let at = |repository: &str, action, tags| Step {
+        repository: repository.parse().unwrap(),
+        ..step(action, "m", tags)
+    };
+    let [here, there] = ["here", "there"]
+        .map(|repository| [at(repository, Action::Restore, &[]), at(repository, Action::Tag, &["v1"])]);
+    let done = |steps: [&Step; 4]| {
+        let record = |(position, step)| [intent(position, step), outcome(position, Outcome::Done)];
+        journal(&steps.into_iter().enumerate().flat_map(record).collect::<Vec<_>>()).invert("run-1")
+    };
+    let one_by_one = done([&there[0], &there[1], &here[0], &here[1]]);
+    assert_eq!(done([&here[0], &there[0], &here[1], &there[1]]), one_by_one);
+    assert_eq!(one_by_one.len(), 2, "each tag goes with its manifest");
+}
+
+#[test]
 fn tags_set_on_what_was_there_before_are_only_untagged() {
     let steps = [step(Action::Restore, "A", &[]), step(Action::Tag, "B", &["v1"])];
     assert_eq!(inverse(&steps), ["untag @B :v1", "delete @A"]);
