@@ -6,6 +6,7 @@ use clean_registry::demo::sample::Fate::{Goes, Stays, Untagged};
 use clean_registry::demo::server::Generation;
 use clean_registry_core::layout::Place;
 use clean_registry_core::name::Digest;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, ago, image, old, young};
@@ -79,6 +80,7 @@ cases! {
     an_empty_tag_link_protects_its_repository,
     a_truncated_manifest_protects_its_repository,
     a_manifest_that_is_missing_is_reported_and_its_siblings_are_cleaned,
+    schema_1_goes_by_age_where_it_is_served,
     a_plan_cannot_delete_a_layer,
 }
 
@@ -428,6 +430,36 @@ async fn a_manifest_that_is_missing_is_reported_and_its_siblings_are_cleaned(sce
     let ended = scene.play().await;
     assert!(ended.json["gaps"].to_string().contains("tag missing"), "{ended:#?}");
     assert_eq!(scene.registry.client.tags("app").await, ["missing", "v2"]);
+}
+
+async fn schema_1_goes_by_age_where_it_is_served(scene: &mut Scene) {
+    let layer = noise("layer", 2000);
+    let schema1 = |created: Timestamp| {
+        let mut schema1 = Builder::image("schema1").layer(layer.clone()).build();
+        let document = json!({
+            "schemaVersion": 1, "name": "legacy", "tag": "v1", "architecture": "amd64",
+            "fsLayers": [{ "blobSum": Digest::of(&layer) }],
+            "history": [{ "v1Compatibility": json!({ "created": created }).to_string() }],
+        });
+        schema1.bytes = document.to_string().into_bytes();
+        schema1
+    };
+    let repo = "legacy".parse().unwrap();
+    for (tag, built) in [("old", schema1(ago(900))), ("young", schema1(ago(2)))] {
+        let digest = built.write(&scene.registry.store, &repo).unwrap();
+        scene.registry.store.write_tag(&repo, &tag.parse().unwrap(), &digest).unwrap();
+    }
+    // Registry 2.8 signs what it serves; the digest is that of the payload within. Registry 3 gives 500 for it.
+    let answer = scene.registry.client.get("/v2/legacy/manifests/old").await;
+    let (code, left) =
+        if answer.status().is_success() { (0, vec!["young"]) } else { (4, vec!["old", "young"]) };
+    let ended = scene.play_to(code).await;
+    assert_eq!(scene.registry.client.tags("legacy").await, left, "{ended:?}");
+    if code == 0 {
+        // Neither registry takes it back, and undo does not say otherwise.
+        let undone = scene.program.run(&["undo"]).with_code(4);
+        assert!(undone.steps().iter().all(|(_, outcome)| outcome == "failed"), "{undone:?}");
+    }
 }
 
 async fn a_plan_cannot_delete_a_layer(scene: &mut Scene) {

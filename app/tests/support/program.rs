@@ -1,5 +1,6 @@
 //! The built program, run by itself: nothing of this machine's environment, home or state reaches it.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -19,7 +20,6 @@ pub struct Program {
 }
 
 /// What a run came to.
-#[derive(Debug)]
 pub struct Ended {
     pub code: i32,
     pub stdout: String,
@@ -49,6 +49,12 @@ impl Ended {
     pub fn with_code(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:#?}");
         self
+    }
+}
+
+impl fmt::Debug for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit code {}; log:\n{}", self.code, self.stderr)
     }
 }
 
