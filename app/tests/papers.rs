@@ -1,0 +1,207 @@
+//! What the papers say is so: their commands exist, their configurations load, their links lead somewhere, and their tables are whole.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::{CommandFactory as _, Parser as _};
+use clean_registry::cli::arguments::Arguments;
+use clean_registry::cli::config::Config;
+use clean_registry::cli::exit::EXIT_CODES;
+use serde_json::Value;
+
+const PAPERS: [&str; 7] = [
+    "README.md",
+    "README.ru.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/safety.md",
+    "docs/configuration.md",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(paper: &str) -> String {
+    std::fs::read_to_string(root().join(paper)).unwrap_or_else(|error| panic!("{paper}: {error}"))
+}
+
+/// The fenced blocks of a paper: what they say they hold, and their lines.
+fn blocks(text: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(language) = line.strip_prefix("```") {
+            let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            blocks.push((language.to_owned(), body.join("\n")));
+        }
+    }
+    blocks
+}
+
+/// The spans between single backticks outside of blocks.
+fn spans(text: &str) -> Vec<String> {
+    let prose = text.split("\n```").step_by(2);
+    prose.flat_map(|prose| prose.split('`').skip(1).step_by(2).map(str::to_owned)).collect()
+}
+
+/// The arguments of each call of the program in a line of a shell or a crontab.
+fn calls(line: &str) -> Vec<Vec<String>> {
+    let line = line.split(" #").next().unwrap_or_default();
+    let commands = line.split(['|', ';', '>']).flat_map(|part| part.split("&&"));
+    commands.filter_map(|command| arguments(&command.split_whitespace().collect::<Vec<_>>())).collect()
+}
+
+fn arguments(words: &[&str]) -> Option<Vec<String>> {
+    let after = if words.starts_with(&["cargo", "run"]) {
+        words.iter().position(|word| *word == "--")?
+    } else {
+        let is_program = |word: &&str| *word == "clean-registry" || word.ends_with("bin/clean-registry");
+        words.iter().position(is_program)?
+    };
+    Some(words[after + 1..].iter().map(|word| word.trim_matches('\'').to_owned()).collect())
+}
+
+fn called(paper: &str) -> Vec<Vec<String>> {
+    let text = read(paper);
+    let shells = blocks(&text).into_iter().filter(|(language, _)| language == "sh");
+    let lines: Vec<String> = shells.flat_map(|(_, body)| body.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let spans = spans(&text).into_iter().filter(|span| span.starts_with("clean-registry") || span.starts_with("cargo run"));
+    lines.into_iter().chain(spans).flat_map(|line| calls(&line)).collect()
+}
+
+#[test]
+fn every_command_is_one_the_program_knows() {
+    let mut verbs = Vec::new();
+    for paper in PAPERS {
+        for call in called(paper) {
+            let parsed = Arguments::try_parse_from(["clean-registry".to_owned()].iter().chain(&call));
+            assert!(parsed.is_ok(), "{paper}: clean-registry {}: {}", call.join(" "), parsed.unwrap_err());
+            verbs.extend((paper == "README.md").then(|| call.first().cloned()).flatten());
+        }
+    }
+    for verb in Arguments::command().get_subcommands().map(|verb| verb.get_name().to_owned()) {
+        assert!(verbs.contains(&verb), "README.md does not show `clean-registry {verb}`");
+    }
+}
+
+#[test]
+fn every_configuration_loads() {
+    let environment = BTreeMap::from([("REGISTRY_PASSWORD".to_owned(), "secret".to_owned())]);
+    let directory = tempfile::tempdir().unwrap();
+    let mut loaded = Vec::new();
+    for paper in PAPERS {
+        for (language, body) in blocks(&read(paper)).iter().filter(|(language, _)| language == "json" || language == "yaml") {
+            let path = directory.path().join("config").with_extension(language);
+            std::fs::write(&path, body).unwrap();
+            if let Err(error) = Config::load(&path, &environment) {
+                panic!("{paper}: {error}\n{body}");
+            }
+            loaded.push(paper);
+        }
+    }
+    for paper in ["README.md", "README.ru.md", "docs/configuration.md"] {
+        assert!(loaded.contains(&paper), "{paper} shows no configuration");
+    }
+}
+
+#[test]
+fn the_schema_is_the_programs_own() {
+    let program = Command::new(env!("CARGO_BIN_EXE_clean-registry")).args(["config", "schema"]).output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&program.stdout),
+        read("docs/config.schema.json"),
+        "write it anew: cargo run -- config schema > docs/config.schema.json"
+    );
+}
+
+/// The keys of a configuration, section by section, as the papers write them.
+fn keys() -> Vec<String> {
+    let schema: Value = serde_json::from_str(&read("docs/config.schema.json")).unwrap();
+    let names = |object: &Value| object.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let mut keys = Vec::new();
+    for section in names(&schema["properties"]) {
+        match schema["properties"][&section]["$ref"].as_str() {
+            Some(reference) => {
+                let properties = schema.pointer(&format!("{}/properties", reference.trim_start_matches('#'))).unwrap();
+                keys.extend(names(properties).into_iter().map(|key| format!("{section}.{key}")));
+            }
+            None => keys.push(section),
+        }
+    }
+    keys
+}
+
+#[test]
+fn every_key_and_every_exit_code_has_its_row() {
+    assert!(keys().len() > 20);
+    for paper in ["README.md", "docs/configuration.md"] {
+        let text = read(paper);
+        let rows: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        for key in keys() {
+            assert!(rows.contains(&&*key), "{paper} has no row for {key}");
+        }
+        let is_key = |row: &&&str| row.split_once('.').is_some_and(|(section, _)| keys().iter().any(|key| key.starts_with(section)));
+        for row in rows.iter().filter(is_key) {
+            assert!(keys().iter().any(|key| key == row), "{paper} tells of {row}, which is no key");
+        }
+    }
+    for line in EXIT_CODES.lines().skip(1) {
+        let (code, meaning) = line.trim().split_once(' ').unwrap();
+        let row = format!("| {code} | {} |", meaning.trim());
+        assert!(read("README.md").contains(&row), "README.md has no row {row}");
+    }
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut followed = 0;
+    for paper in PAPERS {
+        let text = read(paper);
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.starts_with("https://")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = root().join(paper).parent().unwrap().join(path);
+            let target = if path.is_empty() { root().join(paper) } else { target };
+            assert!(target.exists(), "{paper}: {link}");
+            let headings = std::fs::read_to_string(&target).unwrap_or_default();
+            let is_there = headings.lines().filter(|line| line.starts_with('#')).any(|line| slug(line) == anchor);
+            assert!(anchor.is_empty() || is_there, "{paper}: {link}: no such heading");
+            followed += 1;
+        }
+    }
+    assert!(followed > 5);
+}
+
+/// How a heading is linked to.
+fn slug(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+    text.chars().filter(|c| c.is_alphanumeric() || *c == '-').collect()
+}
+
+#[test]
+fn the_architecture_lists_every_module_and_no_other() {
+    let text = read("ARCHITECTURE.md");
+    let listed: Vec<&str> = blocks(&text)
+        .iter()
+        .filter(|(language, _)| language == "files")
+        .flat_map(|(_, body)| body.lines().filter_map(|line| line.split_whitespace().next()).collect::<Vec<_>>())
+        .map(|path| &*path.to_owned().leak())
+        .collect();
+    for path in &listed {
+        assert!(root().join(path).exists(), "ARCHITECTURE.md lists {path}, which is not there");
+    }
+    for directory in ["core/src", "app/src"] {
+        for entry in std::fs::read_dir(root().join(directory)).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            let path = format!("{directory}/{name}");
+            let has_file = root().join(format!("{path}.rs")).exists();
+            let listing = if entry.path().is_dir() && !has_file { format!("{path}/") } else { path };
+            let is_inner = entry.path().is_dir() && has_file;
+            assert!(is_inner || listed.contains(&&*listing), "ARCHITECTURE.md does not list {listing}");
+        }
+    }
+}
