@@ -67,8 +67,11 @@ fn arguments(words: &[&str]) -> Option<Vec<String>> {
 fn called(paper: &str) -> Vec<Vec<String>> {
     let text = read(paper);
     let shells = blocks(&text).into_iter().filter(|(language, _)| language == "sh");
-    let lines: Vec<String> = shells.flat_map(|(_, body)| body.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
-    let spans = spans(&text).into_iter().filter(|span| span.starts_with("clean-registry") || span.starts_with("cargo run"));
+    let lines: Vec<String> =
+        shells.flat_map(|(_, body)| body.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let spans = spans(&text)
+        .into_iter()
+        .filter(|span| span.starts_with("clean-registry") || span.starts_with("cargo run"));
     lines.into_iter().chain(spans).flat_map(|line| calls(&line)).collect()
 }
 
@@ -93,7 +96,9 @@ fn every_configuration_loads() {
     let directory = tempfile::tempdir().unwrap();
     let mut loaded = Vec::new();
     for paper in PAPERS {
-        for (language, body) in blocks(&read(paper)).iter().filter(|(language, _)| language == "json" || language == "yaml") {
+        for (language, body) in
+            blocks(&read(paper)).iter().filter(|(language, _)| language == "json" || language == "yaml")
+        {
             let path = directory.path().join("config").with_extension(language);
             std::fs::write(&path, body).unwrap();
             if let Err(error) = Config::load(&path, &environment) {
@@ -109,7 +114,8 @@ fn every_configuration_loads() {
 
 #[test]
 fn the_schema_is_the_programs_own() {
-    let program = Command::new(env!("CARGO_BIN_EXE_clean-registry")).args(["config", "schema"]).output().unwrap();
+    let program =
+        Command::new(env!("CARGO_BIN_EXE_clean-registry")).args(["config", "schema"]).output().unwrap();
     assert_eq!(
         String::from_utf8_lossy(&program.stdout),
         read("docs/config.schema.json"),
@@ -125,7 +131,8 @@ fn keys() -> Vec<String> {
     for section in names(&schema["properties"]) {
         match schema["properties"][&section]["$ref"].as_str() {
             Some(reference) => {
-                let properties = schema.pointer(&format!("{}/properties", reference.trim_start_matches('#'))).unwrap();
+                let properties =
+                    schema.pointer(&format!("{}/properties", reference.trim_start_matches('#'))).unwrap();
                 keys.extend(names(properties).into_iter().map(|key| format!("{section}.{key}")));
             }
             None => keys.push(section),
@@ -139,11 +146,14 @@ fn every_key_and_every_exit_code_has_its_row() {
     assert!(keys().len() > 20);
     for paper in ["README.md", "docs/configuration.md"] {
         let text = read(paper);
-        let rows: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        let rows: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
         for key in keys() {
             assert!(rows.contains(&&*key), "{paper} has no row for {key}");
         }
-        let is_key = |row: &&&str| row.split_once('.').is_some_and(|(section, _)| keys().iter().any(|key| key.starts_with(section)));
+        let is_key = |row: &&&str| {
+            row.split_once('.').is_some_and(|(section, _)| keys().iter().any(|key| key.starts_with(section)))
+        };
         for row in rows.iter().filter(is_key) {
             assert!(keys().iter().any(|key| key == row), "{paper} tells of {row}, which is no key");
         }
@@ -167,7 +177,8 @@ fn every_link_leads_somewhere() {
             let target = if path.is_empty() { root().join(paper) } else { target };
             assert!(target.exists(), "{paper}: {link}");
             let headings = std::fs::read_to_string(&target).unwrap_or_default();
-            let is_there = headings.lines().filter(|line| line.starts_with('#')).any(|line| slug(line) == anchor);
+            let is_there =
+                headings.lines().filter(|line| line.starts_with('#')).any(|line| slug(line) == anchor);
             assert!(anchor.is_empty() || is_there, "{paper}: {link}: no such heading");
             followed += 1;
         }
@@ -187,7 +198,9 @@ fn the_architecture_lists_every_module_and_no_other() {
     let listed: Vec<&str> = blocks(&text)
         .iter()
         .filter(|(language, _)| language == "files")
-        .flat_map(|(_, body)| body.lines().filter_map(|line| line.split_whitespace().next()).collect::<Vec<_>>())
+        .flat_map(|(_, body)| {
+            body.lines().filter_map(|line| line.split_whitespace().next()).collect::<Vec<_>>()
+        })
         .map(|path| &*path.to_owned().leak())
         .collect();
     for path in &listed {

@@ -92,8 +92,6 @@ struct Site<'a> {
     graph: Graph<'a>,
     /// Its tags as they were last listed and looked at.
     listed: BTreeSet<Tag>,
-    /// Its tags as they were listed after the last step: fresh enough for the next.
-    just_listed: Option<BTreeSet<Tag>>,
     /// What has been deleted here, with the position of its step and the tags that went with it.
     deleted: BTreeMap<Digest, (usize, Vec<Tag>)>,
     /// What was deleted here and put back, by the position of its step.
@@ -200,7 +198,6 @@ impl<'a> Site<'a> {
             name: name.clone(),
             graph: Graph::new(repo),
             listed: repo.tags.keys().cloned().collect(),
-            just_listed: None,
             deleted: BTreeMap::new(),
             reinstated: BTreeMap::new(),
             needed: BTreeMap::new(),

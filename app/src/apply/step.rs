@@ -19,54 +19,58 @@ impl Site<'_> {
         if let Some(pointer) = self.standing_pointer(step.digest) {
             return Ok(Outcome::Stale { why: format!("{pointer}, which points at it, is still there") });
         }
-        if let Some(why) = self.newly_needed(step).await? {
-            return Ok(Outcome::Stale { why });
-        }
-        if let Some(why) = self.moved(step).await? {
-            return Ok(Outcome::Stale { why });
-        }
         if !self.keep_in_vault(step.digest).await? {
             return Ok(Outcome::Already);
         }
         self.intend(position, step)?;
-        for tries_left in (0..DELETE_TRIES).rev() {
+        let mut dangling = None;
+        for _ in 0..DELETE_TRIES {
+            if let Some(why) = self.look_again(step).await? {
+                return Ok(Outcome::Stale { why });
+            }
             let sent = self.apply.writer.delete_manifest(&self.name, &step.digest).await;
+            let after = self.list().await?;
+            if let Some(why) = self.bring_back_vanished(step, &after).await? {
+                return Ok(Outcome::Reverted { why });
+            }
             if self.head_digest(step.digest).await?.is_some() {
                 sent?;
                 return Ok(Outcome::Failed { why: "accepted, but the manifest is still there".to_owned() });
             }
-            let after = self.list().await?;
-            let vanished = self.listed.iter().find(|tag| !after.contains(*tag) && !step.tags.contains(tag));
-            if let Some(tag) = vanished.cloned() {
-                self.put_back_with_tags(step).await?;
-                let why = format!("tag {tag} vanished with it and may have been moved to it meanwhile");
-                return Ok(Outcome::Reverted { why });
-            }
-            let Some(dangling) = self.dangling(step, &after).await? else {
-                self.just_listed = Some(after);
+            dangling = self.dangling(step, &after).await?;
+            if dangling.is_none() {
                 return Ok(Outcome::Done);
-            };
+            }
             // The tag would be listed and lead nowhere: the image comes back, so that the registry is whole.
             self.put_back_with_tags(step).await?;
-            if tries_left == 0 {
-                return Ok(Outcome::Reverted {
-                    why: format!("the registry does not let go of tag {dangling}"),
-                });
-            }
         }
-        Ok(Outcome::Failed { why: "not tried".to_owned() })
+        let tag = dangling.map(|tag| tag.to_string()).unwrap_or_default();
+        Ok(Outcome::Reverted { why: format!("the registry does not let go of tag {tag}") })
+    }
+
+    /// Tags that went with the manifest and are none of the step's were moved to it in the moment it was deleted: that push was
+    /// accepted, so both come back.
+    async fn bring_back_vanished(&self, step: &Step, after: &BTreeSet<Tag>) -> Result<Option<String>, Stop> {
+        let gone = self.listed.iter().filter(|tag| !after.contains(*tag) && !step.tags.contains(tag));
+        let vanished: Vec<&Tag> = gone.collect();
+        let Some(first) = vanished.first() else { return Ok(None) };
+        self.put_back_with_tags(step).await?;
+        for tag in &vanished {
+            self.tag_again(tag, step.digest).await?;
+        }
+        Ok(Some(format!("tag {first} had been moved to it and vanished with it")))
     }
 
     /// Deletes a tag alone; its manifest must stay.
     pub(super) async fn untag(&mut self, position: usize, step: &Step) -> Result<Outcome, Stop> {
         let [tag] = step.tags.as_slice() else { return Ok(malformed()) };
-        if let Some(why) = self.moved(step).await? {
-            return Ok(Outcome::Stale { why });
-        }
         if !self.keep_in_vault(step.digest).await? {
             return Ok(Outcome::Stale { why: "its manifest is gone".to_owned() });
         }
         self.intend(position, step)?;
+        if let Some(why) = self.moved(step).await? {
+            return Ok(Outcome::Stale { why });
+        }
         self.apply.writer.delete_tag(&self.name, tag).await?;
         if self.head_digest(step.digest).await?.is_none() {
             self.put_back(step.digest).await?;
@@ -117,19 +121,19 @@ impl Site<'_> {
         })
     }
 
-    /// A tag that has come since the plan was audited and needs the step's manifest.
-    async fn newly_needed(&mut self, step: &Step) -> Result<Option<String>, Error> {
-        let now = match self.just_listed.take() {
-            Some(listed) => listed,
-            None => self.list().await?,
-        };
+    /// The last look before a deletion, as late as can be: a tag that has come since the plan was audited and needs the
+    /// manifest, or a tag of the step that points elsewhere.
+    async fn look_again(&mut self, step: &Step) -> Result<Option<String>, Error> {
+        let now = self.list().await?;
         let new: Vec<Tag> = now.difference(&self.listed).cloned().collect();
         self.listed = now;
         for tag in &new {
             self.note(tag).await?;
         }
-        let needing = self.needed.get(&step.digest).filter(|tag| !step.tags.contains(tag));
-        Ok(needing.map(|tag| format!("tag {tag}, which has come since, needs it")))
+        match self.needed.get(&step.digest).filter(|tag| !step.tags.contains(tag)) {
+            Some(tag) => Ok(Some(format!("tag {tag}, which has come since, needs it"))),
+            None => self.moved(step).await,
+        }
     }
 
     /// A tag of the step that points elsewhere by now.

@@ -13,4 +13,5 @@ mod crash;
 mod fate;
 mod faults;
 mod nasty;
+mod race;
 mod scene;
