@@ -117,7 +117,7 @@ pub async fn run(ctx: &Context, mut work: Work<'_>) -> Result<Report, Failure> {
     let mut report = work.carry_out(&sound, &inventory).await?;
     if matches!(ctx.scope, Scope::All) {
         // Everything they left was part of this plan.
-        work.leftovers.close(&ctx.state)?;
+        work.leftovers.close(&ctx.state, &inventory)?;
     }
     report.summary = Some(summarize(&inventory, &verdicts));
     Ok(report)
@@ -159,7 +159,7 @@ impl<'a> Work<'a> {
     pub async fn begin(ctx: &'a Context, collect_when: CollectWhen) -> Result<Self, Failure> {
         let lock = ctx.state.lock()?;
         let leftovers = Leftovers::find(&ctx.state)?;
-        for run in &leftovers.interrupted {
+        for run in leftovers.open.iter().filter(|run| run.journal.ending().is_none()) {
             tracing::warn!("run {} was interrupted; what it left is taken over", run.name);
         }
         if let Some(container) = &leftovers.stopped_container {

@@ -2,19 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use clean_registry_core::inventory::{Concern, Inventory, Repo};
 use clean_registry_core::journal::{Ending, Outcome};
-use clean_registry_core::name::{Digest, RepoName};
+use clean_registry_core::name::RepoName;
 use clean_registry_core::plan::{Action, Plan};
 
 use crate::state::{Run, State, StateError};
+use crate::survey::Sought;
 
 /// What the journals of a registry say is still to be done.
 #[derive(Debug, Default)]
 pub struct Leftovers {
-    /// Runs that were interrupted.
-    pub interrupted: Vec<Run>,
+    /// Runs that were interrupted, or could not do all they meant to.
+    pub open: Vec<Run>,
     /// Manifests that those meant to delete and did not. No tag may lead to them any more.
-    pub unfinished: BTreeMap<RepoName, BTreeSet<Digest>>,
+    pub unfinished: BTreeMap<RepoName, Sought>,
     /// A container that one of them stopped and did not start again.
     pub stopped_container: Option<String>,
     /// Whether manifests were deleted and no garbage was collected since.
@@ -25,7 +27,7 @@ impl Leftovers {
     /// Reads the journals.
     ///
     /// # Errors
-    /// When a journal or the plan of an interrupted run cannot be read.
+    /// When a journal or the plan of a run that left something cannot be read.
     pub fn find(state: &State) -> Result<Self, StateError> {
         let mut leftovers = Self::default();
         let runs = state.runs()?;
@@ -34,40 +36,71 @@ impl Leftovers {
         for run in runs {
             leftovers.owes_collection =
                 run.journal.owes_collection() || (leftovers.owes_collection && !run.journal.collected());
-            if run.journal.ending().is_some() {
-                continue;
+            let is_policy = run.undoes().is_none() && !undone.contains(&run.name);
+            match run.journal.ending() {
+                Some(Ending::Complete | Ending::Resumed) => {}
+                Some(Ending::InPart) => {
+                    if is_policy && leftovers.add_unfinished(&state.plan_of(&run.name)?, &run) {
+                        leftovers.open.push(run);
+                    }
+                }
+                None => {
+                    let stopped = run.journal.stopped_container().map(str::to_owned);
+                    leftovers.stopped_container = stopped.or(leftovers.stopped_container);
+                    if is_policy {
+                        leftovers.add_unfinished(&state.plan_of(&run.name)?, &run);
+                    }
+                    leftovers.open.push(run);
+                }
             }
-            let stopped = run.journal.stopped_container().map(str::to_owned);
-            leftovers.stopped_container = stopped.or(leftovers.stopped_container);
-            if run.undoes().is_none() && !undone.contains(&run.name) {
-                leftovers.add_unfinished(&state.plan_of(&run.name)?, &run);
-            }
-            leftovers.interrupted.push(run);
         }
         Ok(leftovers)
     }
 
-    fn add_unfinished(&mut self, plan: &Plan, run: &Run) {
-        let settled = |outcome: &Outcome| !matches!(outcome, Outcome::Failed { .. });
-        let settled: BTreeSet<_> = run
-            .journal
-            .taken()
-            .into_iter()
-            .filter(|(_, outcome)| outcome.is_some_and(settled))
-            .map(|(step, _)| (&step.repository, step.digest))
-            .collect();
-        for step in plan.steps.iter().filter(|step| step.action == Action::Delete) {
-            if !settled.contains(&(&step.repository, step.digest)) {
-                self.unfinished.entry(step.repository.clone()).or_default().insert(step.digest);
+    /// Adds what `run` did not delete; false if that is nothing which a later run would not find by itself.
+    fn add_unfinished(&mut self, plan: &Plan, run: &Run) -> bool {
+        let (outcomes, begun) = (run.journal.outcomes(), run.journal.begun());
+        let mut is_any = false;
+        for (position, step) in plan.steps.iter().enumerate() {
+            let outcome = outcomes.get(&position).copied();
+            if step.action != Action::Delete || matches!(outcome, Some(Outcome::Done | Outcome::Already)) {
+                continue;
             }
+            // One whose tags the run never came to delete is found by them; where somebody has moved them since, it is left alone.
+            let may_go = match outcome {
+                Some(Outcome::Reverted { .. }) => false,
+                None | Some(Outcome::Failed { .. }) => step.tags.is_empty() || begun.contains(&position),
+                Some(_) => step.tags.is_empty(),
+            };
+            let sought = self.unfinished.entry(step.repository.clone()).or_default();
+            if may_go {
+                sought.insert(step.digest);
+            } else {
+                sought.left_alone.insert(step.digest);
+            }
+            is_any |= may_go;
         }
+        is_any
     }
 
-    /// Notes in the journals of the interrupted runs that a later one has taken over.
+    /// Notes in the journals of the open runs that a later one has taken over, unless that one could not see what they left
+    /// in `inventory`.
     ///
     /// # Errors
     /// When that cannot be written.
-    pub fn close(&self, state: &State) -> Result<(), StateError> {
-        self.interrupted.iter().try_for_each(|run| state.reopen(run)?.end(Ending::Resumed))
+    pub fn close(&self, state: &State, inventory: &Inventory) -> Result<(), StateError> {
+        let mut sought = self.unfinished.iter();
+        if sought.any(|(name, sought)| inventory.repos.get(name).is_none_or(|repo| is_unseen(repo, sought))) {
+            return Ok(());
+        }
+        self.open.iter().try_for_each(|run| state.reopen(run)?.end(Ending::Resumed))
     }
+}
+
+fn is_unseen(repo: &Repo, sought: &Sought) -> bool {
+    repo.gaps.iter().any(|gap| match &gap.concerns {
+        Concern::Repository => true,
+        Concern::Manifest(digest) => sought.unfinished.contains(digest),
+        Concern::Tag(_) => false,
+    })
 }

@@ -49,6 +49,22 @@ impl Scope {
     }
 }
 
+/// Manifests of one repository to look for although no tag may lead to them.
+#[derive(Debug, Clone, Default)]
+pub struct Sought {
+    /// An earlier run meant to delete these, and did not come to it.
+    pub unfinished: BTreeSet<Digest>,
+    /// An earlier run left these alone: they stay, and so does what they need.
+    pub left_alone: BTreeSet<Digest>,
+}
+
+impl Sought {
+    /// Adds a manifest that may go if nothing needs it; false if it was one already.
+    pub fn insert(&mut self, digest: Digest) -> bool {
+        self.unfinished.insert(digest)
+    }
+}
+
 /// What to look at, and with what.
 #[derive(Debug)]
 pub struct Survey<'a> {
@@ -59,7 +75,7 @@ pub struct Survey<'a> {
     /// Which repositories.
     pub scope: &'a Scope,
     /// Manifests to look for although no tag may lead to them.
-    pub also: &'a BTreeMap<RepoName, BTreeSet<Digest>>,
+    pub also: &'a BTreeMap<RepoName, Sought>,
     /// Told how far it is.
     pub progress: &'a Progress,
 }
@@ -190,10 +206,15 @@ impl Survey<'_> {
     }
 
     async fn also(&self, name: &RepoName, repo: &mut Repo) {
-        for digest in self.also.get(name).into_iter().flatten() {
-            if let Seen::Manifest(digest, manifest) = self.read(name, &Reference::Digest(*digest)).await {
-                repo.manifests.insert(digest, manifest);
-                repo.unfinished.insert(digest);
+        let Some(sought) = self.also.get(name) else { return };
+        for digest in sought.unfinished.union(&sought.left_alone) {
+            match self.read(name, &Reference::Digest(*digest)).await {
+                Seen::Manifest(digest, manifest) => drop(repo.manifests.insert(digest, manifest)),
+                Seen::Absent => continue,
+                Seen::Unreadable(why) => repo.gaps.push(whole_repository(format!("{digest}: {why}"))),
+            }
+            if sought.unfinished.contains(digest) {
+                repo.unfinished.insert(*digest);
             }
         }
     }

@@ -3,7 +3,7 @@
 //! A journal is a file of JSON lines. Each carries its number and the digest of the line before it, so that a line lost or
 //! altered in the middle is noticed; a torn last line is what an interrupted write leaves, and is dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -101,7 +101,7 @@ pub enum Ending {
     Complete,
     /// Some steps failed, or something could not be learned.
     InPart,
-    /// It was interrupted; a later run has picked up what was left.
+    /// It was interrupted, or done in part; a later run has picked up what was left.
     Resumed,
 }
 
@@ -203,15 +203,39 @@ impl Journal {
         }
     }
 
+    /// The registry's name.
+    #[must_use]
+    pub fn registry(&self) -> Option<&str> {
+        match self.records.first() {
+            Some((_, Record::Began { registry, .. })) => Some(registry),
+            _ => None,
+        }
+    }
+
+    /// What came of each step that was looked at, by its position in the plan; the last word where there are several.
+    #[must_use]
+    pub fn outcomes(&self) -> BTreeMap<usize, &Outcome> {
+        let outcomes = self.records.iter().filter_map(|(_, record)| match record {
+            Record::Outcome { position, outcome } => Some((*position, outcome)),
+            _ => None,
+        });
+        outcomes.collect()
+    }
+
+    /// The positions of the steps that were begun.
+    #[must_use]
+    pub fn begun(&self) -> BTreeSet<usize> {
+        let begun = self.records.iter().filter_map(|(_, record)| match record {
+            Record::Intent { position, .. } => Some(*position),
+            _ => None,
+        });
+        begun.collect()
+    }
+
     /// The steps that were begun, in order, each with what came of it; `None` if the run was interrupted there.
     #[must_use]
     pub fn taken(&self) -> Vec<(&Step, Option<&Outcome>)> {
-        let mut outcomes = BTreeMap::new();
-        for (_, record) in &self.records {
-            if let Record::Outcome { position, outcome } = record {
-                outcomes.insert(*position, outcome);
-            }
-        }
+        let outcomes = self.outcomes();
         let intents = self.records.iter().filter_map(|(_, record)| match record {
             Record::Intent { position, step } => Some((step, outcomes.get(position).copied())),
             _ => None,

@@ -1,10 +1,10 @@
 //! What every verb works with, resolved once from the arguments, the configuration and the environment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clean_registry_core::inventory::Inventory;
-use clean_registry_core::name::{Digest, RepoName};
+use clean_registry_core::name::RepoName;
 use globset::GlobBuilder;
 use jiff::Timestamp;
 
@@ -16,7 +16,7 @@ use super::progress::Progress;
 use crate::collect::docker_config_dir;
 use crate::registry::{Credentials, Options, Reader, Secret, connect, docker_credentials};
 use crate::state::{Facts, IsRoot, State};
-use crate::survey::{Scope, Survey};
+use crate::survey::{Scope, Sought, Survey};
 
 /// How often a request is tried again.
 const RETRIES: u32 = 5;
@@ -83,7 +83,7 @@ impl Context {
     pub async fn survey(
         &self,
         scope: &Scope,
-        also: &BTreeMap<RepoName, BTreeSet<Digest>>,
+        also: &BTreeMap<RepoName, Sought>,
     ) -> Result<Inventory, Failure> {
         let Self { reader, facts, progress, .. } = self;
         tracing::debug!("surveying {}", reader.host());

@@ -1,12 +1,12 @@
 //! `apply`: exactly what a saved plan says, after a fresh audit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use clean_registry_core::audit::{Audited, Unsound, audit};
 use clean_registry_core::inventory::Inventory;
 use clean_registry_core::journal::Outcome;
-use clean_registry_core::name::{Digest, RepoName};
+use clean_registry_core::name::RepoName;
 use clean_registry_core::plan::{Action, Plan};
 
 use super::run::print_report;
@@ -14,7 +14,7 @@ use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::job::{CollectWhen, Work};
 use crate::report::{Report, Taken};
-use crate::survey::Scope;
+use crate::survey::{Scope, Sought};
 
 /// Applies a plan that was saved.
 ///
@@ -59,8 +59,8 @@ fn read(file: &Path) -> Result<Plan, Failure> {
 }
 
 /// The manifests a plan names: they are looked for even where no tag leads to them any more.
-fn named(plan: &Plan) -> BTreeMap<RepoName, BTreeSet<Digest>> {
-    let mut named: BTreeMap<RepoName, BTreeSet<Digest>> = BTreeMap::new();
+fn named(plan: &Plan) -> BTreeMap<RepoName, Sought> {
+    let mut named: BTreeMap<RepoName, Sought> = BTreeMap::new();
     for step in &plan.steps {
         named.entry(step.repository.clone()).or_default().insert(step.digest);
     }
