@@ -1,7 +1,7 @@
 //! The journals of runs: one directory a run, with the plan and the journal.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -51,11 +51,14 @@ impl State {
         runs.filter_map(Result::transpose).collect()
     }
 
-    /// One run by its name; `None` if it ended before it wrote its first line, and so did nothing.
+    /// One run by its name; `None` if it ended before it wrote its first line, and so did nothing, or if it was on another
+    /// registry: two whose names differ in their punctuation share a directory.
     fn run(&self, name: &str) -> Result<Option<Run>, StateError> {
         let path = self.runs_dir().join(name).join("journal.jsonl");
         let bytes = match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             other => other.at(&path)?,
         };
         // A last line may be torn inside a character.
@@ -64,7 +67,7 @@ impl State {
             return Ok(None);
         }
         let journal = Journal::read(&text).map_err(|source| StateError::Journal { path, source })?;
-        Ok(Some(Run { name: name.to_owned(), journal }))
+        Ok((journal.registry() == Some(&self.registry)).then(|| Run { name: name.to_owned(), journal }))
     }
 
     /// The plan of a run.
