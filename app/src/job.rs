@@ -1,7 +1,6 @@
 //! The whole job: survey, judge, draw, audit, apply, collect, measure, report.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use std::collections::BTreeSet;
 use clean_registry_core::audit::{Audited, Sound, audit};
 use clean_registry_core::decision::Decision;
 use clean_registry_core::hazard::Hazards;
@@ -194,10 +193,9 @@ impl<'a> Work<'a> {
     pub async fn carry_out(&mut self, sound: &Sound, inventory: &Inventory) -> Result<Report, Failure> {
         let plan = sound.plan();
         let mut report = Report::new(plan);
-        let hazards = Hazards::after(plan, inventory);
         let will_collect = self.collects(!plan.steps.is_empty());
         if will_collect {
-            Collector::check(&hazards)?;
+            Collector::check(&Hazards::after(plan, inventory))?;
         }
         if plan.steps.is_empty() && !will_collect {
             report.collection = self.not_collected();
@@ -213,9 +211,11 @@ impl<'a> Work<'a> {
             )
             .hinted("the next run takes over what is left"));
         }
+        let done = done(plan, &applied);
+        let deletes = done.steps.iter().any(|step| step.action == Action::Delete);
         report.collection = match &self.collector {
-            Some(collector) if self.collects(deleted(plan, &applied)) => {
-                self.collect(collector, &hazards, &log).await?
+            Some(collector) if self.collects(deletes) => {
+                self.collect(collector, &Hazards::after(&done, inventory), &log).await?
             }
             _ => self.not_collected(),
         };
@@ -250,6 +250,10 @@ impl<'a> Work<'a> {
         hazards: &Hazards,
         log: &RunLog,
     ) -> Result<Collection, Failure> {
+        // What was to go and stayed may be what the collector would lose.
+        if let Err(error) = Collector::check(hazards) {
+            return Ok(failed(&error));
+        }
         tracing::info!("collecting garbage");
         let collected = match collector.run(&self.writer, hazards, log).await {
             Ok(collected) => collected,
@@ -289,10 +293,11 @@ fn failed(error: &CollectError) -> Collection {
     Collection::Failed { why: error.to_string(), hint: error.hint() }
 }
 
-fn deleted(plan: &Plan, applied: &Applied) -> bool {
-    let outcomes: &BTreeMap<usize, Outcome> = &applied.outcomes;
-    let mut done = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Done | Outcome::Already));
-    done.any(|(position, _)| plan.steps[*position].action == Action::Delete)
+/// The part of `plan` that was done.
+fn done(plan: &Plan, applied: &Applied) -> Plan {
+    let outcomes = applied.outcomes.iter();
+    let done = outcomes.filter(|(_, outcome)| matches!(outcome, Outcome::Done | Outcome::Already));
+    Plan { steps: done.map(|(position, _)| plan.steps[*position].clone()).collect(), ..plan.clone() }
 }
 
 /// A repository or a part of the catalog that could not be seen at all: the work was done in part.
