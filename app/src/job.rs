@@ -1,10 +1,11 @@
 //! The whole job: survey, judge, draw, audit, apply, collect, measure, report.
 
 use std::collections::BTreeSet;
+
 use clean_registry_core::audit::{Audited, Sound, audit};
 use clean_registry_core::decision::Decision;
 use clean_registry_core::hazard::Hazards;
-use clean_registry_core::inventory::{Concern, Inventory};
+use clean_registry_core::inventory::{Concern, Inventory, Powers};
 use clean_registry_core::journal::{Ending, Outcome, Record};
 use clean_registry_core::name::{Digest, RepoName};
 use clean_registry_core::plan::{Action, Plan, draw};
@@ -17,7 +18,7 @@ use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::collect::{CollectError, Collector, measure_on_host, start_again};
 use crate::leftovers::Leftovers;
-use crate::registry::{Reference, Writer};
+use crate::registry::{Reference, Refusal, Writer};
 use crate::report::{Collection, Report};
 use crate::runtime::measure::Measured;
 use crate::state::{Lock, RunLog};
@@ -100,11 +101,10 @@ fn decide_on(ctx: &Context, inventory: Inventory) -> Drawn {
 pub async fn run(ctx: &Context, mut work: Work<'_>) -> Result<Report, Failure> {
     let inventory = ctx.survey(work.survey_scope(&ctx.scope), &work.leftovers.unfinished).await?;
     let mut drawn = decide(ctx, inventory).await;
-    if let Some(step) = drawn.plan.steps.first() {
-        let powers = work.writer.probe(&step.repository).await?;
-        if powers != drawn.inventory.powers {
-            drawn = decide(ctx, Inventory { powers, ..drawn.inventory }).await;
-        }
+    if let Some(powers) = work.probe(&drawn.plan).await?
+        && powers != drawn.inventory.powers
+    {
+        drawn = decide(ctx, Inventory { powers, ..drawn.inventory }).await;
     }
     log_decisions(&drawn.verdicts);
     let Drawn { inventory, verdicts, plan } = drawn;
@@ -177,6 +177,24 @@ impl<'a> Work<'a> {
     pub fn with_collector(mut self, collector: Collector) -> Self {
         self.collector = Some(collector);
         self
+    }
+
+    /// What deleting can do here, as the first repository of `plan` tells that this user may change at all; `None` if the plan
+    /// has no step.
+    ///
+    /// # Errors
+    /// When nothing can be deleted, or nothing by this user.
+    async fn probe(&self, plan: &Plan) -> Result<Option<Powers>, Refusal> {
+        let repositories: BTreeSet<&RepoName> = plan.steps.iter().map(|step| &step.repository).collect();
+        let mut forbidden = None;
+        for repository in repositories {
+            match self.writer.probe(repository).await {
+                Ok(powers) => return Ok(Some(powers)),
+                Err(refusal @ Refusal::Forbidden { .. }) => forbidden = forbidden.or(Some(refusal)),
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        forbidden.map_or(Ok(None), Err)
     }
 
     /// What to survey for work on `scope`: the collector works on the whole storage, so what it might lose is looked for
