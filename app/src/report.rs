@@ -118,9 +118,11 @@ impl Report {
     /// Adds what came of the steps.
     pub fn applied(&mut self, plan: &Plan, applied: Applied) {
         let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Reverted { .. });
-        if applied.count(failed) > 0 || matches!(self.collection, Collection::Failed { .. }) {
+        let is_whole = applied.count(failed) == 0 && applied.troubles.is_empty();
+        if !is_whole || matches!(self.collection, Collection::Failed { .. }) {
             self.exit = Exit::InPart;
         }
+        self.gaps.extend(applied.troubles);
         let taken = applied.outcomes.into_iter();
         self.steps =
             taken.map(|(position, outcome)| Taken { step: plan.steps[position].clone(), outcome }).collect();

@@ -48,6 +48,8 @@ pub struct Apply<'a> {
 pub struct Applied {
     /// The steps by position, each with what came of it. Those after an interruption are missing.
     pub outcomes: BTreeMap<usize, Outcome>,
+    /// What could not be seen, or put right, after the steps.
+    pub troubles: Vec<String>,
 }
 
 impl Applied {
@@ -102,6 +104,8 @@ struct Site<'a> {
     absent: BTreeSet<Digest>,
     /// What was untagged here, with the position of its step.
     untagged: BTreeMap<Tag, (usize, Digest)>,
+    /// What could not be seen, or put right.
+    troubles: Vec<String>,
 }
 
 impl Apply<'_> {
@@ -116,17 +120,16 @@ impl Apply<'_> {
         }
         self.progress.begin("apply", sound.plan().steps.len());
         let sites = stream::iter(by_repository).map(|(name, steps)| self.site(name, steps));
-        let outcomes: Vec<BTreeMap<usize, Outcome>> =
-            sites.buffer_unordered(REPOSITORIES).try_collect().await?;
+        let applied: Vec<Applied> = sites.buffer_unordered(REPOSITORIES).try_collect().await?;
         self.progress.end();
-        Ok(Applied { outcomes: outcomes.into_iter().flatten().collect() })
+        Ok(applied.into_iter().fold(Applied::default(), |mut all, one| {
+            all.outcomes.extend(one.outcomes);
+            all.troubles.extend(one.troubles);
+            all
+        }))
     }
 
-    async fn site(
-        &self,
-        name: &RepoName,
-        steps: Vec<(usize, &Step)>,
-    ) -> Result<BTreeMap<usize, Outcome>, StateError> {
+    async fn site(&self, name: &RepoName, steps: Vec<(usize, &Step)>) -> Result<Applied, StateError> {
         let empty = Repo::default();
         let mut site = Site::new(self, name, self.inventory.repos.get(name).unwrap_or(&empty));
         let mut outcomes = BTreeMap::new();
@@ -155,7 +158,7 @@ impl Apply<'_> {
         }
         let revived = site.settle().await?;
         self.record_revived(&mut outcomes, revived)?;
-        Ok(outcomes)
+        Ok(Applied { outcomes, troubles: site.troubles })
     }
 
     fn record_revived(
@@ -203,6 +206,7 @@ impl<'a> Site<'a> {
             needed: BTreeMap::new(),
             absent: BTreeSet::new(),
             untagged: BTreeMap::new(),
+            troubles: Vec::new(),
         }
     }
 

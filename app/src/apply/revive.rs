@@ -28,15 +28,21 @@ impl Site<'_> {
         self.or_tell(revived, "whether its tags still lead somewhere could not be seen")
     }
 
-    fn or_tell(&self, revived: Result<Revived, Stop>, what: &str) -> Result<Revived, StateError> {
+    fn or_tell(&mut self, revived: Result<Revived, Stop>, what: &str) -> Result<Revived, StateError> {
         match revived {
             Ok(revived) => Ok(revived),
             Err(Stop::State(error)) => Err(error),
             Err(Stop::Registry(error)) => {
-                tracing::error!("{}: {what}: {error}", self.name);
+                self.tell(&format!("{what}: {error}"));
                 Ok(Vec::new())
             }
         }
+    }
+
+    fn tell(&mut self, trouble: &str) {
+        let trouble = format!("{}: {trouble}", self.name);
+        tracing::error!("{trouble}");
+        self.troubles.push(trouble);
     }
 
     async fn revive_for_tags(&mut self) -> Result<Revived, Stop> {
@@ -45,10 +51,7 @@ impl Site<'_> {
             if target.is_none() && self.led_somewhere(&tag) {
                 let found = self.revive_for(&tag).await?;
                 if found.is_empty() {
-                    tracing::error!(
-                        "{}: tag {tag} leads nowhere, and no manifest of this run helps",
-                        self.name
-                    );
+                    self.tell(&format!("tag {tag} leads nowhere, and no manifest of this run helps"));
                 }
                 revived.extend(found);
             } else if self.is_news(&tag, target) {
