@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clean_registry::demo::server::{Auth, Behaviour, Delete, Generation, Server};
 use clean_registry::demo::store::Store;
+use clean_registry_core::layout::PREFIX;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -45,13 +46,19 @@ pub enum Door {
 impl Door {
     fn auth(self) -> Auth {
         let (user, password) = (LOGIN.0.to_owned(), LOGIN.1.to_owned());
-        let actions = ["pull", "push", "delete", "*"].map(str::to_owned).to_vec();
         match self {
             Self::Open => Auth::None,
             Self::Basic => Auth::Basic { user, password },
-            Self::Bearer => Auth::Bearer { user, password, lifetime: Duration::from_mins(1), actions },
+            Self::Bearer => tokens(Duration::from_mins(1), &["pull", "push", "delete", "*"]),
         }
     }
+}
+
+/// Tokens that are good for so long and for these actions.
+pub fn tokens(lifetime: Duration, actions: &[&str]) -> Auth {
+    let (user, password) = (LOGIN.0.to_owned(), LOGIN.1.to_owned());
+    let actions = actions.iter().map(|action| (*action).to_owned()).collect();
+    Auth::Bearer { user, password, lifetime, actions }
 }
 
 /// A running registry over a storage of its own. Dropping it ends it.
@@ -83,29 +90,50 @@ impl Registry {
         Self::start_with(kind, door, Delete::Enabled)
     }
 
-    /// Starts one.
-    pub fn start_with(kind: Kind, door: Door, delete: Delete) -> Self {
+    /// Starts one in this process that behaves like this.
+    pub fn in_process(behaviour: Behaviour) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let storage = directory.path().join("storage");
-        let store = Store::open(&storage).unwrap();
-        let (running, url, client) = match kind {
+        let kind = Kind::InProcess(behaviour.generation);
+        let login = (!matches!(behaviour.auth, Auth::None)).then_some(LOGIN);
+        let back_door = Server::start(&storage, Behaviour::of(behaviour.generation)).unwrap();
+        let server = Server::start(&storage, behaviour).unwrap();
+        Self {
+            kind,
+            url: server.url(),
+            login,
+            client: Client::new(&back_door.url()),
+            store: Store::open(&storage).unwrap(),
+            running: Running::InProcess { server, _back_door: back_door },
+            _directory: directory,
+        }
+    }
+
+    /// Starts one.
+    pub fn start_with(kind: Kind, door: Door, delete: Delete) -> Self {
+        match kind {
             Kind::InProcess(generation) => {
-                let behaviour = Behaviour { auth: door.auth(), delete, ..Behaviour::of(generation) };
-                let server = Server::start(&storage, behaviour).unwrap();
-                let back_door = Server::start(&storage, Behaviour::of(generation)).unwrap();
-                let (url, client) = (server.url(), Client::new(&back_door.url()));
-                (Running::InProcess { server, _back_door: back_door }, url, client)
+                Self::in_process(Behaviour { auth: door.auth(), delete, ..Behaviour::of(generation) })
             }
-            Kind::Distribution(generation) => {
-                let config = write_config(&directory, door, delete);
-                let (child, url) = serve(generation, &config);
-                let client = Client::new(&url);
-                let client = if door == Door::Open { client } else { client.login(LOGIN.0, LOGIN.1) };
-                (Running::Program(child), url, client)
-            }
-        };
+            Kind::Distribution(generation) => Self::program(generation, door, delete),
+        }
+    }
+
+    fn program(generation: Generation, door: Door, delete: Delete) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("storage")).unwrap();
+        let (child, url) = serve(generation, &write_config(&directory, door, delete));
         let login = (door != Door::Open).then_some(LOGIN);
-        Self { kind, url, login, client, store, running, _directory: directory }
+        let client = Client::new(&url);
+        Self {
+            kind: Kind::Distribution(generation),
+            client: login.map_or(client.clone(), |(user, password)| client.login(user, password)),
+            url,
+            login,
+            store,
+            running: Running::Program(child),
+            _directory: directory,
+        }
     }
 
     /// Which generation's answers it gives.
@@ -125,6 +153,19 @@ impl Registry {
     /// All files of the storage with their sizes: two that are the same hold the same registry.
     pub fn files(&self) -> BTreeMap<String, u64> {
         self.store.files().unwrap().into_iter().collect()
+    }
+
+    /// What makes manifests and tags: every link of a revision and of a tag, with what it says.
+    pub fn links(&self) -> BTreeMap<String, String> {
+        let is_link = |key: &String| {
+            key.ends_with("/link") && (key.contains("/revisions/") || key.contains("/current/"))
+        };
+        let base = self.store.root().join(PREFIX);
+        let links = self.files().into_keys().filter(is_link);
+        links
+            .map(|key| (fs::read_to_string(base.join(&key)).unwrap(), key))
+            .map(|(says, key)| (key, says))
+            .collect()
     }
 }
 
