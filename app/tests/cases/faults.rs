@@ -5,7 +5,6 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clean_registry::demo::builder::Builder;
 use clean_registry::demo::sample::Fate::{Goes, Stays};
 use clean_registry::demo::server::Generation::{self, V2, V3};
 use clean_registry::demo::server::{Behaviour, Effect, Rule};
