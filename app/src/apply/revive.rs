@@ -109,10 +109,8 @@ impl Site<'_> {
         for (position, lost) in lost {
             self.put_back(lost).await?;
             let Some((_, tags)) = self.deleted.remove(&lost) else { continue };
-            if self.graph.subject(lost).is_some() || tags.iter().any(|tag| tag.subject().is_some()) {
-                for tag in &tags {
-                    self.tag_again(tag, lost).await?;
-                }
+            for tag in &tags {
+                self.tag_again(tag, lost).await?;
             }
             self.reinstated.insert(position, (lost, tags));
             revived.push((position, why.to_owned()));

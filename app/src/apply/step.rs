@@ -51,13 +51,11 @@ impl Site<'_> {
     /// Tags that went with the manifest and are none of the step's were moved to it in the moment it was deleted: that push was
     /// accepted, so both come back.
     async fn bring_back_vanished(&self, step: &Step, after: &BTreeSet<Tag>) -> Result<Option<String>, Stop> {
-        let gone = self.listed.iter().filter(|tag| !after.contains(*tag) && !step.tags.contains(tag));
-        let vanished: Vec<&Tag> = gone.collect();
+        let others = self.listed.difference(after).filter(|tag| !step.tags.contains(tag));
+        let vanished: Vec<Tag> = others.cloned().collect();
         let Some(first) = vanished.first() else { return Ok(None) };
         self.put_back_with_tags(step).await?;
-        for tag in &vanished {
-            self.tag_again(tag, step.digest).await?;
-        }
+        self.put_back_moved(&vanished, step.digest).await?;
         Ok(Some(format!("tag {first} had been moved to it and vanished with it")))
     }
 
@@ -196,6 +194,21 @@ impl Site<'_> {
         self.put_back(step.digest).await?;
         for tag in &step.tags {
             self.tag_again(tag, step.digest).await?;
+        }
+        Ok(())
+    }
+
+    /// Tags that vanished with `digest`: one whose last target is still there did not go with that one, but was moved to
+    /// `digest` while it was being deleted.
+    async fn put_back_moved(&self, vanished: &[Tag], digest: Digest) -> Result<(), Stop> {
+        for tag in vanished {
+            let stood_elsewhere = match self.graph.target(tag) {
+                Some(target) => self.head_digest(target).await?.is_some(),
+                None => true,
+            };
+            if stood_elsewhere {
+                self.tag_again(tag, digest).await?;
+            }
         }
         Ok(())
     }
