@@ -72,7 +72,12 @@ impl Site<'_> {
         self.apply.writer.delete_tag(&self.name, tag).await?;
         if self.head_digest(step.digest).await?.is_none() {
             self.put_back(step.digest).await?;
-            return Ok(Outcome::Failed { why: "the manifest went with its tag and was put back".to_owned() });
+            let stay =
+                self.graph.tags_on(step.digest).iter().filter(|tag| !self.untagged.contains_key(**tag));
+            for tag in stay {
+                self.tag_again(tag, step.digest).await?;
+            }
+            return Ok(Outcome::Reverted { why: "the manifest went with its tag".to_owned() });
         }
         self.listed.remove(tag);
         match self.head_tag(tag).await? {
