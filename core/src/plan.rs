@@ -101,6 +101,14 @@ pub enum Action {
     Restore,
 }
 
+impl Action {
+    /// Whether something goes with it.
+    #[must_use]
+    pub const fn removes(self) -> bool {
+        matches!(self, Self::Delete | Self::Untag)
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

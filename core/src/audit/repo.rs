@@ -47,8 +47,10 @@ impl<'a> RepoAudit<'a> {
     /// The stale steps by position, with what has changed.
     pub(super) fn run(mut self) -> Result<BTreeMap<usize, String>, Unsound> {
         if let Some(gap) = self.repo.blind_spots().next() {
+            // What is put back can harm nothing that cannot be seen.
             let why = format!("the repository can no longer be read whole: {gap}");
-            return Ok(self.steps.iter().map(|(position, _)| (*position, why.clone())).collect());
+            let removals = self.steps.iter().filter(|(_, step)| step.action.removes());
+            self.stale.extend(removals.map(|(position, _)| (*position, why.clone())));
         }
         // Taking one step out may take others with it, until nothing changes.
         loop {
