@@ -20,6 +20,7 @@ use crate::collect::{CollectError, Collector, measure_on_host, start_again};
 use crate::leftovers::Leftovers;
 use crate::registry::{Reference, Refusal, Writer};
 use crate::report::{Collection, Report};
+use crate::runtime::docker;
 use crate::runtime::measure::Measured;
 use crate::state::{Lock, RunLog};
 use crate::survey::Scope;
@@ -162,7 +163,12 @@ impl<'a> Work<'a> {
             tracing::warn!("run {} was interrupted; what it left is taken over", run.name);
         }
         if let Some(container) = &leftovers.stopped_container {
-            start_again(&ctx.config, &ctx.environment, container).await?;
+            match start_again(&ctx.config, &ctx.environment, container).await {
+                Err(CollectError::Docker(docker::Error::NoContainer { .. })) => {
+                    tracing::warn!("an interrupted run had stopped {container}, which is gone by now");
+                }
+                started => started?,
+            }
         }
         let collector = match collect_when {
             CollectWhen::Never => None,
