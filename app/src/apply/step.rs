@@ -22,6 +22,9 @@ impl Site<'_> {
         if !self.keep_in_vault(step.digest).await? {
             return Ok(Outcome::Already);
         }
+        if let Some(why) = self.moved(step).await? {
+            return Ok(Outcome::Stale { why });
+        }
         self.intend(position, step)?;
         let mut dangling = None;
         for _ in 0..DELETE_TRIES {
@@ -64,6 +67,9 @@ impl Site<'_> {
         let [tag] = step.tags.as_slice() else { return Ok(malformed()) };
         if !self.keep_in_vault(step.digest).await? {
             return Ok(Outcome::Stale { why: "its manifest is gone".to_owned() });
+        }
+        if let Some(why) = self.moved(step).await? {
+            return Ok(Outcome::Stale { why });
         }
         self.intend(position, step)?;
         if let Some(why) = self.moved(step).await? {
@@ -124,19 +130,20 @@ impl Site<'_> {
         })
     }
 
-    /// The last look before a deletion, as late as can be: a tag that has come since the plan was audited and needs the
-    /// manifest, or a tag of the step that points elsewhere.
+    /// The last look before a deletion: a tag of the step points elsewhere, or a tag that has come since the plan was audited
+    /// needs the manifest. The listing is the last thing to be asked for: a tag that is pushed after it goes unseen.
     async fn look_again(&mut self, step: &Step) -> Result<Option<String>, Error> {
+        if let Some(why) = self.moved(step).await? {
+            return Ok(Some(why));
+        }
         let now = self.list().await?;
         let new: Vec<Tag> = now.difference(&self.listed).cloned().collect();
         self.listed = now;
         for tag in &new {
             self.note(tag).await?;
         }
-        match self.needed.get(&step.digest).filter(|tag| !step.tags.contains(tag)) {
-            Some(tag) => Ok(Some(format!("tag {tag}, which has come since, needs it"))),
-            None => self.moved(step).await,
-        }
+        let needing = self.needed.get(&step.digest).filter(|tag| !step.tags.contains(tag));
+        Ok(needing.map(|tag| format!("tag {tag}, which has come since, needs it")))
     }
 
     /// A tag of the step that points elsewhere by now.
