@@ -128,18 +128,14 @@ async fn a_second_run_at_once_is_locked_out() {
 async fn a_catalog_of_many_pages(kind: Kind) {
     let mut scene = Scene::on(kind, Door::Open);
     let (image, kept) = (old("many"), Builder::image("kept").created(ago(1)).build());
-    for number in 0..998 {
+    // With the page's first name among those of `foo`, the page ends on `foo/1st`.
+    for number in 0..999 {
         write(&scene, &format!("aaa/{number:04}"), &kept);
     }
     for repo in ["foo", "foo/1st", "foo/bar", "zoo"] {
         scene.place(repo, "v1", &image, Goes);
     }
-    let ended = scene.program.run(&["run"]);
-    if ended.code == 4 {
-        assert!(ended.stderr.contains("the catalog broke off"), "{ended:?}");
-    }
-    assert!(matches!(ended.code, 0 | 4), "{ended:?}");
-    eprintln!("{}", ended.stderr);
+    scene.program.run(&["run"]).with_code(0);
     scene.prove().await;
 }
 

@@ -5,7 +5,7 @@ use clean_registry::demo::builder::{Builder, Built, noise};
 use clean_registry::demo::sample::Fate::{Goes, Stays, Untagged};
 use clean_registry::demo::server::Generation;
 use clean_registry_core::layout::Place;
-use clean_registry_core::name::Digest;
+use clean_registry_core::name::{Digest, RepoName};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -349,30 +349,39 @@ fn dated(created: &str) -> Built {
 }
 
 async fn a_layer_by_sha512_keeps_working(scene: &mut Scene) {
-    let layer = noise("sha512", 3000);
-    let alias = sha512(&layer);
-    let image = |name: &str, days| {
-        let mut built = Builder::image(name).created(ago(days)).build();
-        let mut document: Value = serde_json::from_slice(&built.bytes).unwrap();
-        document["layers"] =
-            json!([{ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": alias, "size": 3000 }]);
-        built.bytes = document.to_string().into_bytes();
-        built
-    };
-    let (gone, kept) = (image("gone", 100), image("kept", 2));
-    for (tag, built) in [("v1", &gone), ("v2", &kept)] {
-        let repo = "app".parse().unwrap();
-        let digest = built.write(&scene.registry.store, &repo).unwrap();
-        scene.registry.store.write_tag(&repo, &tag.parse().unwrap(), &digest).unwrap();
-    }
-    let target = scene.registry.store.write_blob(&layer).unwrap();
-    let link = Place::LayerAlias { repo: "app".parse().unwrap(), alias: alias.parse().unwrap() };
-    scene.registry.store.write_link(&link, &target).unwrap();
+    let ((gone, alias), (kept, _)) = (image_by_sha512("gone", 100), image_by_sha512("kept", 2));
+    place_by_sha512(scene, "v1", &gone);
+    place_by_sha512(scene, "v2", &kept);
     scene.expect("app", "v1", gone.digest(), Goes);
     let ended = scene.play().await;
     assert_eq!(ended.steps().len(), 1, "{ended:#?}");
     assert_eq!(scene.registry.client.tags("app").await, ["v2"]);
-    assert_eq!(scene.registry.store.link(&link).unwrap(), Some(target));
+    let link = Place::LayerAlias { repo: "app".parse().unwrap(), alias: alias.parse().unwrap() };
+    let target = scene.registry.store.link(&link).unwrap().unwrap();
+    assert!(scene.registry.store.read(&Place::BlobData(target)).unwrap().is_some());
+}
+
+/// An image of this age whose layer goes by the sha512 digest that comes with it.
+pub fn image_by_sha512(name: &str, days: i64) -> (Built, String) {
+    let alias = sha512(&noise("sha512", 3000));
+    let mut built = Builder::image(name).created(ago(days)).build();
+    let mut document: Value = serde_json::from_slice(&built.bytes).unwrap();
+    let layer_type = "application/vnd.oci.image.layer.v1.tar";
+    document["layers"] = json!([{ "mediaType": layer_type, "digest": alias, "size": 3000 }]);
+    built.bytes = document.to_string().into_bytes();
+    (built, alias)
+}
+
+/// Writes it with its layer, as an upload with a sha512 digest does (FACTS section 1).
+pub fn place_by_sha512(scene: &Scene, tag: &str, built: &Built) {
+    let (repo, store): (RepoName, _) = ("app".parse().unwrap(), &scene.registry.store);
+    let digest = built.write(store, &repo).unwrap();
+    store.write_tag(&repo, &tag.parse().unwrap(), &digest).unwrap();
+    let layer = noise("sha512", 3000);
+    let target = store.write_blob(&layer).unwrap();
+    let alias = sha512(&layer).parse().unwrap();
+    store.write_link(&Place::LayerLink { repo: repo.clone(), digest: target }, &target).unwrap();
+    store.write_link(&Place::LayerAlias { repo, alias }, &target).unwrap();
 }
 
 fn sha512(bytes: &[u8]) -> String {

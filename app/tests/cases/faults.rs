@@ -5,6 +5,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clean_registry::demo::builder::Built;
 use clean_registry::demo::sample::Fate::{Goes, Stays};
 use clean_registry::demo::server::Generation::{self, V2, V3};
 use clean_registry::demo::server::{Behaviour, Effect, Rule};
@@ -104,8 +105,6 @@ async fn a_tag_that_moves_away_during_the_deletion_survives() {
         scene.registry.client.push("app", &new).await;
         let ((repo, tag), hands, digest) = (names("app", "v1"), store(&scene), new.digest());
         let move_tag = move || hands.write_tag(&repo, &tag, &digest).unwrap();
-        let path = format!("/manifests/{}", old("v1").digest());
-        let _ = path;
         // The first deletion is the probe's.
         let effect = Effect::BeforeAnswering(Arc::new(move_tag));
         fault(&scene, Rule::on(Method::DELETE, "/v2/app/manifests/sha256", effect).after(1));
@@ -169,8 +168,10 @@ async fn a_deletion_that_fails_halfway_leaves_no_tag_dangling() {
         fault(&scene, Rule::on(Method::DELETE, "/v2/app/manifests/sha256", effect).after(1));
         let ended = scene.program.run(&["run"]).with_code(4);
         scene.registry.store.remove_tag(&names("app", "broken").0, &names("app", "broken").1).unwrap();
-        assert_all_tags_pull(&scene).await;
-        eprintln!("{:?} {:?} {ended:?}", scene.tags().await, ended.steps());
+        scene.prove().await;
+        assert_eq!(outcomes(&ended), ["failed"]);
+        let path = format!("/manifests/{}", image.digest());
+        assert!(scene.registry.server().count(&Method::DELETE, &path) > 0);
     }
 }
 
@@ -201,7 +202,7 @@ async fn a_registry_that_is_asked_too_much_is_given_time() {
 
 #[tokio::test]
 async fn a_listing_that_breaks_off_protects_its_repository() {
-    for effect in [Effect::CutBody, Effect::DropConnection, Effect::Status(500, None), Effect::Html404] {
+    for effect in [Effect::CutBody, Effect::Status(500, None), Effect::Html404] {
         let mut scene = scene(V3);
         scene.push("broken", "v1", &old("v1"), Stays).await;
         scene.push("sound", "v1", &old("v1"), Goes).await;
@@ -247,7 +248,7 @@ async fn what_failed_is_finished_by_the_next_run() {
     for generation in BOTH {
         let mut scene = scene(generation);
         let child = old("child");
-        let index = clean_registry::demo::builder::Built::index([child.clone()]);
+        let index = Built::index([child.clone()]);
         scene.push("app", "v1", &index, Goes).await;
         scene.expect_child("app", &child, Goes);
         let rule = Rule::on(Method::DELETE, &child.digest().to_string(), Effect::Status(500, None));

@@ -23,7 +23,8 @@ impl Client {
     pub fn new(url: &str) -> Self {
         // Another test of the same process may have installed it.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().tls_certs_only([]).build().unwrap();
+        // A kept connection does not outlive a registry that is restarted.
+        let http = reqwest::Client::builder().tls_certs_only([]).pool_max_idle_per_host(0).build().unwrap();
         Self { http, url: url.parse().unwrap(), login: None }
     }
 

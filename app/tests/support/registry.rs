@@ -14,6 +14,7 @@ use clean_registry_core::layout::PREFIX;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::container::Container;
 use super::push::Client;
 
 /// The name and the password wherever a login is wanted.
@@ -82,6 +83,7 @@ enum Running {
         _back_door: Server,
     },
     Program(Child),
+    Container(Container),
 }
 
 impl Registry {
@@ -136,6 +138,31 @@ impl Registry {
         }
     }
 
+    /// Starts one in a container with the storage on this host and its descriptor cache in memory, with these options of
+    /// `docker run`.
+    pub fn contained(generation: Generation, options: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("storage")).unwrap();
+        let (container, url) = Container::run(generation, store.root(), options);
+        Self {
+            kind: Kind::Distribution(generation),
+            client: Client::new(&url),
+            url,
+            login: None,
+            store,
+            running: Running::Container(container),
+            _directory: directory,
+        }
+    }
+
+    /// The container, of one that is in one.
+    pub fn container(&self) -> &Container {
+        match &self.running {
+            Running::Container(container) => container,
+            _ => panic!("it is in none"),
+        }
+    }
+
     /// Which generation's answers it gives.
     pub fn generation(&self) -> Generation {
         let (Kind::InProcess(generation) | Kind::Distribution(generation)) = self.kind;
@@ -146,7 +173,7 @@ impl Registry {
     pub fn server(&self) -> &Server {
         match &self.running {
             Running::InProcess { server, .. } => server,
-            Running::Program(_) => panic!("it is a program"),
+            _ => panic!("it is not in this process"),
         }
     }
 
