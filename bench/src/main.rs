@@ -1,2 +1,53 @@
-//! x
-fn main() {}
+//! Benchmarks: requests counted first, time as a ratio second, memory as a peak.
+//!
+//! Every verb prints a table and fails when a figure that is required is missed; `check` does all of them.
+
+use std::io;
+use std::process::ExitCode;
+
+mod cleaner;
+mod decide;
+mod fill;
+mod finding;
+mod memory;
+mod proxy;
+mod registry;
+mod serve;
+mod survey;
+
+use finding::{Finding, Verdict};
+
+const USAGE: &str = "\
+usage: bench survey            requests and wall time against real registries, beside a serial script
+       bench memory            peak memory of plan over 100 000 tags
+       bench decide            time and memory of deciding over 100 000 and 1 000 000 tags
+       bench check             all of these
+       bench serve DIRECTORY   an in-process registry over a storage, until standard input ends
+       bench decide-once TAGS REPOSITORIES UNREADABLE   one line of decide";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(Verdict::Held) => ExitCode::SUCCESS,
+        Ok(Verdict::Missed) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> io::Result<Verdict> {
+    let findings = match arguments {
+        ["survey"] => survey::run()?,
+        ["memory"] => memory::run()?,
+        ["decide"] => decide::run()?,
+        ["check"] => [decide::run()?, memory::run()?, survey::run()?].concat(),
+        ["serve", directory] => return serve::run(directory.as_ref()).map(|()| Verdict::Held),
+        ["decide-once", shape @ ..] => return decide::once(shape).map(|()| Verdict::Held),
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, USAGE)),
+    };
+    print!("{}", finding::table(&findings));
+    Ok(Finding::verdict(&findings))
+}

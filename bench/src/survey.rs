@@ -1,0 +1,122 @@
+//! A survey of real registries with a delay in between: requests counted, wall time beside that of a serial script.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::cleaner::{Cleaner, SCRIPTS};
+use crate::fill::Shape;
+use crate::finding::{Finding, median};
+use crate::proxy::{Counts, Kind, Proxy};
+use crate::registry::Registry;
+
+const SHAPE: Shape = Shape { repositories: 20, tags: 101, indexes: 1 };
+const DELAY: Duration = Duration::from_millis(5);
+const ROUNDS: usize = 3;
+const FASTER: f64 = 12.0;
+
+/// Surveys both generations of Distribution: 2.8 as the system has it, 3 where the environment says.
+///
+/// # Errors
+/// If a part cannot be started or fails.
+pub fn run() -> io::Result<Vec<Finding>> {
+    let three = std::env::var_os("CLEAN_REGISTRY_TEST_REGISTRY_3")
+        .ok_or_else(|| io::Error::other("CLEAN_REGISTRY_TEST_REGISTRY_3 names no Distribution 3"))?;
+    let root = TempDir::new()?;
+    SHAPE.fill(root.path())?;
+    let registries = [("3.1", PathBuf::from(three)), ("2.8", PathBuf::from("docker-registry"))];
+    let findings = registries.map(|(name, program)| one(name, &program, root.path()));
+    Ok(findings.into_iter().collect::<io::Result<Vec<_>>>()?.concat())
+}
+
+#[derive(Default)]
+struct Times {
+    cold: Vec<f64>,
+    warm: Vec<f64>,
+    serial: Vec<f64>,
+}
+
+fn one(name: &str, program: &Path, root: &Path) -> io::Result<Vec<Finding>> {
+    let registry = Registry::start(program, root)?;
+    // Fills the caches of the registry and the system, for both alike.
+    Cleaner::new(registry.address())?.plan(SHAPE.all_tags())?;
+    let proxy = Proxy::start(registry.address(), DELAY)?;
+    let cleaner = Cleaner::new(proxy.address())?;
+    let (mut times, mut cold, mut warm) = (Times::default(), Counts::new(), Counts::new());
+    for _ in 0..ROUNDS {
+        cleaner.forget()?;
+        times.cold.push(cleaner.plan(SHAPE.all_tags())?.as_secs_f64());
+        cold = proxy.take();
+        times.warm.push(cleaner.plan(SHAPE.all_tags())?.as_secs_f64());
+        warm = proxy.take();
+        times.serial.push(serial(proxy.address())?.as_secs_f64());
+        proxy.take();
+        eprintln!("survey: {name}: cold {:?}, warm {:?}, serial {:?}", times.cold, times.warm, times.serial);
+    }
+    let (cold_time, warm_time, serial_time) = (median(times.cold), median(times.warm), median(times.serial));
+    let mut findings = requests(name, &cold, &warm);
+    findings.extend([
+        Finding::told(format!("survey {name}: serial script, median seconds"), format!("{serial_time:.2}")),
+        Finding::told(format!("survey {name}: cold, median seconds"), format!("{cold_time:.2}")),
+        Finding::told(format!("survey {name}: warm, median seconds"), format!("{warm_time:.2}")),
+        Finding::at_least(
+            format!("survey {name}: times faster than the script, cold"),
+            serial_time / cold_time,
+            FASTER,
+        ),
+        Finding::told(
+            format!("survey {name}: times faster than the script, warm"),
+            format!("{:.1}", serial_time / warm_time),
+        ),
+    ]);
+    Ok(findings)
+}
+
+/// The counts are those of the last round; every round has the same.
+fn requests(name: &str, cold: &Counts, warm: &Counts) -> Vec<Finding> {
+    let listings = 1 + SHAPE.repositories;
+    let of = |counts: &Counts, kind: Kind| counts.get(&kind).copied().unwrap_or_default();
+    let all = |counts: &Counts| counts.values().sum::<usize>();
+    vec![
+        Finding::at_most(
+            format!("survey {name}: requests cold (a ping, listings, one a tag, one a configuration)"),
+            all(cold),
+            1 + listings + SHAPE.all_tags() + SHAPE.configs(),
+        ),
+        Finding::at_most(format!("survey {name}: listings"), of(cold, Kind::Listing), listings),
+        Finding::at_most(
+            format!("survey {name}: requests warm (a ping, listings, one HEAD a tag)"),
+            all(warm),
+            1 + listings + SHAPE.all_tags(),
+        ),
+        Finding::at_most(
+            format!("survey {name}: of these, manifests and configurations"),
+            of(warm, Kind::Manifest) + of(warm, Kind::Blob),
+            0,
+        ),
+    ]
+}
+
+fn serial(address: SocketAddr) -> io::Result<Duration> {
+    let mut command = Command::new("python3");
+    command
+        .arg(format!("{SCRIPTS}/serial_survey.py"))
+        .arg(address.ip().to_string())
+        .arg(address.port().to_string());
+    let begun = Instant::now();
+    let output = command.output()?;
+    let took = begun.elapsed();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let expected = format!("{} tags, {} configurations", SHAPE.all_tags(), SHAPE.configs());
+    if output.status.success() && said.starts_with(&expected) {
+        return Ok(took);
+    }
+    Err(io::Error::other(format!(
+        "the script did not see all: {said} {}",
+        String::from_utf8_lossy(&output.stderr)
+    )))
+}
