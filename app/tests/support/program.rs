@@ -22,7 +22,6 @@ pub struct Program {
 /// What a run came to.
 pub struct Ended {
     pub code: i32,
-    #[expect(dead_code, reason = "shown by the failure of a test")]
     pub stdout: String,
     pub stderr: String,
     /// Standard output as JSON; `null` where it is none.
