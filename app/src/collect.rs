@@ -137,6 +137,7 @@ pub struct RegistryCollector {
     mode: Mode,
     config_path: String,
     storage_path: String,
+    driver: String,
     restart: bool,
 }
 
@@ -168,7 +169,14 @@ impl Collector {
         }
         let restart = may_restart && cache != Cache::None && mode == Mode::Exec;
         let storage_path = non_empty(&config.paths.storage).unwrap_or_else(|| DEFAULT_STORAGE.to_owned());
-        Ok(Some(Self::Registry(RegistryCollector { container, mode, config_path, storage_path, restart })))
+        Ok(Some(Self::Registry(RegistryCollector {
+            container,
+            mode,
+            config_path,
+            storage_path,
+            driver: registry.driver,
+            restart,
+        })))
     }
 
     /// Refuses what the collector would lose.
@@ -208,6 +216,9 @@ impl Collector {
         let host_storage = config.paths.host_storage.as_deref();
         match self {
             Self::Registry(collector) => {
+                if host_storage.is_none() && collector.driver != "filesystem" {
+                    return Measured::Unavailable(format!("the registry stores on {}", collector.driver));
+                }
                 measure(host_storage, Some(&collector.container), &collector.storage_path).await
             }
             Self::Sweep(store) => measure(Some(store.root()), None, DEFAULT_STORAGE).await,
@@ -317,9 +328,9 @@ async fn refuse_hidden_tags(container: &Container, registry: &RegistryConfig) ->
     if hides_tags(&version) { Err(CollectError::HidesTags { version }) } else { Ok(()) }
 }
 
-/// `v10` is hidden by `v1` where Distribution 3.1 lists tags on S3 (FACTS section 7, bug 1).
+/// `v10` is hidden by `v1` where Distribution 3.1.1 lists tags on S3 (FACTS section 7, bug 1).
 fn hides_tags(version: &str) -> bool {
-    version.split_whitespace().any(|word| word.starts_with("v3.1."))
+    version.split_whitespace().any(|word| word.starts_with("v3.1.0") || word.starts_with("v3.1.1"))
 }
 
 fn non_empty(text: &str) -> Option<String> {
@@ -334,6 +345,7 @@ mod tests {
     fn distribution_3_1_is_the_one_that_hides_tags() {
         for (version, hides) in [
             ("registry github.com/distribution/distribution/v3 v3.1.1+unknown", true),
+            ("registry github.com/distribution/distribution/v3 v3.1.2", false),
             ("registry github.com/distribution/distribution/v3 v3.0.0", false),
             ("docker-registry github.com/docker/distribution 2.8.2+ds1", false),
         ] {

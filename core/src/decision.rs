@@ -159,7 +159,7 @@ impl fmt::Display for Ground {
     }
 }
 
-/// Why an image has no date to go by (DESIGN, "Clock"; FACTS section 5).
+/// Why an image has no date to go by (FACTS section 5).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "undated", rename_all = "kebab-case")]
 pub enum Undated {

@@ -85,7 +85,7 @@ pub struct RepoVerdicts {
     pub manifests: BTreeMap<Digest, Decision>,
 }
 
-/// Judges everything in `inventory` by `policy`, as of `now`: per tag, then per digest (DESIGN section 5).
+/// Judges everything in `inventory` by `policy`, as of `now`: per tag, then per digest.
 #[must_use]
 pub fn judge(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Verdicts {
     let judged = inventory.repos.iter().map(|(name, repo)| {

@@ -78,11 +78,9 @@ impl State {
     /// The state of `registry` below `directory`. Nothing is created yet.
     #[must_use]
     pub fn new(directory: &Path, registry: &str) -> Self {
-        let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' };
-        Self {
-            registry: registry.to_owned(),
-            root: directory.join(registry.chars().map(safe).collect::<String>()),
-        }
+        // A name's only characters that a directory cannot have, or that stand for them.
+        let directory_name = registry.replace('%', "%25").replace('/', "%2f");
+        Self { registry: registry.to_owned(), root: directory.join(directory_name) }
     }
 
     /// `/var/lib/clean-registry` for root, else `$XDG_STATE_HOME/clean-registry`, else below the home directory.

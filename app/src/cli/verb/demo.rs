@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Parser as _;
 use clean_registry_core::journal::Outcome;
 use clean_registry_core::name::{RepoName, Tag};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::{plan, print, undo};
@@ -23,6 +23,9 @@ use crate::job::{self, CollectWhen, Work, decide};
 use crate::registry::Reference;
 use crate::report::{Report, table};
 use crate::survey::Scope;
+
+/// The registry's clock tells whole seconds: without this an image would be a day younger than it was made.
+const SLACK: SignedDuration = SignedDuration::from_mins(1);
 
 /// What becomes of the sample registry's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +51,7 @@ pub async fn run(afterwards: Afterwards) -> Result<Exit, Failure> {
     let directory = tempfile::tempdir().map_err(broken)?;
     let storage = directory.path().join("storage");
     let store = Store::open(&storage).map_err(broken)?;
-    let sample = sample::write(&store, Timestamp::now()).map_err(broken)?;
+    let sample = sample::write(&store, Timestamp::now() - SLACK).map_err(broken)?;
     let server = Server::start(&storage, Behaviour::of(Generation::V3)).map_err(broken)?;
     let ctx = context(directory.path(), &server.url())?;
     print(&format!(
