@@ -9,7 +9,7 @@ use clean_registry_core::journal::Record;
 use clean_registry_core::name::{Digest, RepoName};
 use thiserror::Error;
 
-use crate::cli::config::{CollectorMode, Config, Restart};
+use crate::config::{CollectorMode, Config, Restart};
 use crate::demo::store::Store;
 use crate::demo::sweep::{SweepError, sweep};
 use crate::registry::Writer;
@@ -125,7 +125,7 @@ impl CollectError {
 #[derive(Debug)]
 pub enum Collector {
     /// The registry's own, in its container.
-    Registry(RegistryCollector),
+    Registry(Box<RegistryCollector>),
     /// A plain sweep of a directory that nobody pushes to: the demo's.
     Sweep(Store),
 }
@@ -169,14 +169,14 @@ impl Collector {
         }
         let restart = may_restart && cache != Cache::None && mode == Mode::Exec;
         let storage_path = non_empty(&config.paths.storage).unwrap_or_else(|| DEFAULT_STORAGE.to_owned());
-        Ok(Some(Self::Registry(RegistryCollector {
+        Ok(Some(Self::Registry(Box::new(RegistryCollector {
             container,
             mode,
             config_path,
             storage_path,
             driver: registry.driver,
             restart,
-        })))
+        }))))
     }
 
     /// Refuses what the collector would lose.

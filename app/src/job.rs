@@ -14,9 +14,9 @@ use clean_registry_core::report::summarize;
 use futures_util::{StreamExt as _, stream};
 
 use crate::apply::{Applied, Apply};
-use crate::cli::context::Context;
-use crate::cli::exit::{Exit, Failure};
 use crate::collect::{CollectError, Collector, measure_on_host, start_again};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
 use crate::leftovers::Leftovers;
 use crate::registry::{Reference, Refusal, Writer};
 use crate::report::{Collection, Report};

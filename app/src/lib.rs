@@ -7,9 +7,14 @@
 pub mod apply;
 pub mod cli;
 pub mod collect;
+pub mod config;
+pub mod context;
 pub mod demo;
+pub mod failure;
+pub mod interrupt;
 pub mod job;
 pub mod leftovers;
+pub mod progress;
 pub mod registry;
 pub mod report;
 pub mod runtime;

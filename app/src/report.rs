@@ -8,13 +8,23 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use crate::apply::Applied;
-use crate::cli::exit::Exit;
+use crate::failure::Exit;
 use crate::runtime::measure::{Measured, Where};
 
 /// A figure this far from the estimate is worth a word, as a share of the estimate …
 const FAR: f64 = 0.2;
 /// … and at least this much, so that directories and links do not count.
 const FAR_AT_LEAST: u64 = 1 << 20;
+
+/// What standard output carries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
 
 /// What a run came to.
 #[derive(Debug, Serialize)]

@@ -13,7 +13,7 @@ use futures_util::{StreamExt as _, stream};
 use globset::GlobMatcher;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cli::progress::Progress;
+use crate::progress::Progress;
 use crate::registry::{Error, RawManifest, Reader, Reference};
 use crate::state::Facts;
 

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use clap::{CommandFactory as _, Parser as _};
 use clean_registry::cli::arguments::Arguments;
-use clean_registry::cli::config::Config;
-use clean_registry::cli::exit::EXIT_CODES;
+use clean_registry::config::Config;
+use clean_registry::failure::EXIT_CODES;
 use serde_json::Value;
 
 const PAPERS: [&str; 7] = [

@@ -14,8 +14,8 @@ use clean_registry_core::name::{Digest, RepoName, Tag};
 use clean_registry_core::plan::{Action, Step};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::cli::interrupt::Interrupt;
-use crate::cli::progress::Progress;
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
 use crate::registry::{Error, Refusal, Writer};
 use crate::state::{RunLog, StateError, Vault};
 

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
-use super::exit::EXIT_CODES;
+use crate::failure::EXIT_CODES;
+use crate::report::Output;
 
 /// Keeps a container registry small without losing an image that somebody needs.
 ///
@@ -34,16 +35,6 @@ pub struct Arguments {
     /// What to do; run if nothing is named
     #[command(subcommand)]
     pub verb: Option<Verb>,
-}
-
-/// What standard output carries.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs.
-    Json,
 }
 
 /// The verbs.

@@ -1,26 +1,23 @@
-//! Arguments, configuration, exit codes and hints; one verb a file.
+//! The command line and the log; one verb a file.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser as _};
 
 pub mod arguments;
-pub mod config;
-pub mod context;
-pub mod exit;
-pub mod interrupt;
 pub mod log;
-pub mod progress;
 pub mod verb;
 
-use arguments::{Arguments, Output, Verb};
-use config::Config;
-use context::{Context, log_file};
-use exit::{Exit, Failure};
+use arguments::{Arguments, Verb};
 use log::Terminal;
 
+use crate::config::Config;
+use crate::context::{Choices, Context};
+use crate::failure::{Exit, Failure};
 use crate::job::CollectWhen;
+use crate::report::Output;
 
 /// Does what the command line says, and prints what became of it.
 pub async fn run() -> Exit {
@@ -69,7 +66,12 @@ async fn on_registry(
         if is_run && arguments.output == Output::Text { Terminal::Stdout } else { Terminal::Stderr };
     let config = Config::load(&arguments.config, &environment)?;
     log::begin(terminal, &log_file(arguments, &config), environment.get("DEBUG").map(String::as_str));
-    let ctx = Context::new(arguments, config, environment)?;
+    let choices = Choices {
+        state_dir: arguments.state_dir.as_deref(),
+        repo: arguments.repo.as_deref(),
+        output: arguments.output,
+    };
+    let ctx = Context::new(&choices, config, environment)?;
     let collect_when = if arguments.always_collect { CollectWhen::Always } else { CollectWhen::Deleted };
     let done = match verb {
         Verb::Plan { out, all } => verb::plan::run(&ctx, out.as_deref(), (*all).into()).await,
@@ -98,4 +100,10 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
         return misplaced("--always-collect");
     }
     Ok(())
+}
+
+/// Where the log file goes: as told, as configured, or where it always went.
+fn log_file(arguments: &Arguments, config: &Config) -> PathBuf {
+    let told = arguments.log_file.clone().or_else(|| config.log.file.clone());
+    told.unwrap_or_else(|| PathBuf::from("/var/logs/clean-registry.log"))
 }

@@ -10,8 +10,8 @@ use clean_registry_core::name::RepoName;
 use clean_registry_core::plan::{Action, Plan};
 
 use super::run::print_report;
-use crate::cli::context::Context;
-use crate::cli::exit::{Exit, Failure};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
 use crate::job::{CollectWhen, Work};
 use crate::report::{Report, Taken};
 use crate::survey::{Scope, Sought};

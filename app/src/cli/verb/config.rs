@@ -1,9 +1,10 @@
 //! `config`: check the file, print its schema, read the policy back.
 
 use super::{print, print_json};
-use crate::cli::arguments::{Arguments, ConfigVerb, Output};
-use crate::cli::config::{CollectorMode, Config};
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::arguments::{Arguments, ConfigVerb};
+use crate::config::{CollectorMode, Config};
+use crate::failure::{Exit, Failure};
+use crate::report::Output;
 
 /// Looks at the configuration; nothing is sent.
 ///

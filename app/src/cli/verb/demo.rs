@@ -3,22 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use clap::Parser as _;
 use clean_registry_core::journal::Outcome;
 use clean_registry_core::name::{RepoName, Tag};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::{plan, print, undo};
-use crate::cli::arguments::Arguments;
-use crate::cli::config::Config;
-use crate::cli::context::Context;
-use crate::cli::exit::{Exit, Failure};
 use crate::collect::Collector;
+use crate::config::Config;
+use crate::context::{Choices, Context};
 use crate::demo::pull::pull_whole;
 use crate::demo::sample::{self, DAYS_TO_KEEP, PROTECTED_PATTERNS, PROTECTED_TAGS};
 use crate::demo::server::{Behaviour, Generation, Server};
 use crate::demo::store::Store;
+use crate::failure::{Exit, Failure};
 use crate::job::{self, CollectWhen, Work, decide};
 use crate::registry::Reference;
 use crate::report::{Report, table};
@@ -87,8 +85,7 @@ fn context(directory: &Path, url: &str) -> Result<Context, Failure> {
         "state_dir": directory.join("state"),
     });
     std::fs::write(&path, text.to_string()).map_err(|error| Failure::new(Exit::Bug, error))?;
-    let arguments = Arguments::parse_from(["clean-registry"]);
-    Context::new(&arguments, Config::load(&path, &BTreeMap::new())?, BTreeMap::new())
+    Context::new(&Choices::default(), Config::load(&path, &BTreeMap::new())?, BTreeMap::new())
 }
 
 async fn show_plan(ctx: &Context) -> Result<(), Failure> {

@@ -11,11 +11,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{print, print_json};
-use crate::cli::arguments::Output;
-use crate::cli::context::Context;
-use crate::cli::exit::{Exit, Failure};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
 use crate::job::{Drawn, decide};
 use crate::leftovers::Leftovers;
+use crate::report::Output;
 use crate::survey::Scope;
 
 /// What is asked about.

@@ -11,7 +11,7 @@ pub mod undo;
 
 use serde::Serialize;
 
-use super::exit::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 
 /// Prints a result as JSON.
 fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {

@@ -8,11 +8,11 @@ use clean_registry_core::plan::{Plan, kept};
 use clean_registry_core::report::summarize;
 
 use super::{print, print_json};
-use crate::cli::arguments::Output;
-use crate::cli::context::Context;
-use crate::cli::exit::{Exit, Failure};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
 use crate::job::{Drawn, decide};
 use crate::leftovers::Leftovers;
+use crate::report::Output;
 use crate::report::table;
 
 /// What of a plan is shown.

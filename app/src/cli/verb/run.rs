@@ -1,10 +1,10 @@
 //! `run`: the whole job.
 
 use super::{print, print_json};
-use crate::cli::arguments::Output;
-use crate::cli::context::Context;
-use crate::cli::exit::{Exit, Failure};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
 use crate::job::{self, CollectWhen, Work};
+use crate::report::Output;
 use crate::report::Report;
 
 /// Does the whole job, and reports.

@@ -5,9 +5,9 @@ use clean_registry_core::plan::Action;
 use serde::Serialize;
 
 use super::{print, print_json};
-use crate::cli::arguments::Output;
-use crate::cli::context::Context;
-use crate::cli::exit::{Exit, Failure};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::report::Output;
 use crate::state::Run;
 
 /// One run in a line.

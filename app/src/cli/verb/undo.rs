@@ -4,8 +4,8 @@ use clean_registry_core::plan::{Estimate, FORMAT, Origin, Plan, PolicyStamp};
 
 use super::apply::apply;
 use super::run::print_report;
-use crate::cli::context::Context;
-use crate::cli::exit::{Exit, Failure};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
 use crate::job::{CollectWhen, Work};
 use crate::report::Report;
 use crate::state::{Run, StateError};

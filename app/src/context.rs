@@ -1,25 +1,36 @@
-//! What every verb works with, resolved once from the arguments, the configuration and the environment.
+//! What every verb works with, resolved once from what was asked for, the configuration and the environment.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use clean_registry_core::inventory::Inventory;
 use clean_registry_core::name::RepoName;
 use globset::GlobBuilder;
 use jiff::Timestamp;
 
-use super::arguments::{Arguments, Output};
-use super::config::Config;
-use super::exit::{Exit, Failure};
-use super::interrupt::Interrupt;
-use super::progress::Progress;
 use crate::collect::docker_config_dir;
+use crate::config::Config;
+use crate::failure::{Exit, Failure};
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
 use crate::registry::{Credentials, Options, Reader, Secret, connect, docker_credentials};
+use crate::report::Output;
 use crate::state::{Facts, IsRoot, State};
 use crate::survey::{Scope, Sought, Survey};
 
 /// How often a request is tried again.
 const RETRIES: u32 = 5;
+
+/// What was asked for beside the configuration.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Choices<'a> {
+    /// The state directory, before the configuration's.
+    pub state_dir: Option<&'a Path>,
+    /// Only repositories that this glob matches.
+    pub repo: Option<&'a str>,
+    /// The form of what goes to standard output.
+    pub output: Output,
+}
 
 /// What every verb works with.
 #[derive(Debug)]
@@ -52,20 +63,20 @@ impl Context {
     /// # Errors
     /// When the configuration, the credentials or the glob are not usable.
     pub fn new(
-        arguments: &Arguments,
+        choices: &Choices<'_>,
         config: Config,
         environment: BTreeMap<String, String>,
     ) -> Result<Self, Failure> {
         let reader = connect(options(&config, &environment)?)?;
-        let directory = arguments.state_dir.clone().or_else(|| config.state_dir.clone());
+        let directory = choices.state_dir.map(Path::to_owned).or_else(|| config.state_dir.clone());
         let directory = directory.unwrap_or_else(|| State::default_directory(&environment, is_root()));
         let state = State::new(&directory, reader.host());
         Ok(Self {
-            scope: arguments.repo.as_deref().map_or(Ok(Scope::All), scope)?,
+            scope: choices.repo.map_or(Ok(Scope::All), scope)?,
             facts: Facts::load(&state.facts_path()),
             progress: Progress::new(),
             interrupt: Interrupt::listen(),
-            output: arguments.output,
+            output: choices.output,
             now: Timestamp::now(),
             config,
             reader,
@@ -154,11 +165,4 @@ fn scope(glob: &str) -> Result<Scope, Failure> {
 
 fn is_root() -> IsRoot {
     if rustix::process::geteuid().is_root() { IsRoot::Yes } else { IsRoot::No }
-}
-
-/// Where the log file goes: as told, as configured, or where it always went.
-#[must_use]
-pub fn log_file(arguments: &Arguments, config: &Config) -> PathBuf {
-    let told = arguments.log_file.clone().or_else(|| config.log.file.clone());
-    told.unwrap_or_else(|| PathBuf::from("/var/logs/clean-registry.log"))
 }

@@ -59,8 +59,8 @@ impl Failure {
     }
 }
 
-impl From<super::config::ConfigError> for Failure {
-    fn from(error: super::config::ConfigError) -> Self {
+impl From<crate::config::ConfigError> for Failure {
+    fn from(error: crate::config::ConfigError) -> Self {
         Self { exit: Exit::Usage, hint: error.hint(), message: error.to_string() }
     }
 }

@@ -8,16 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser as _;
-use clean_registry::cli::arguments::Arguments;
-use clean_registry::cli::config::Config;
-use clean_registry::cli::context::Context;
-use clean_registry::cli::exit::{Exit, Failure};
 use clean_registry::cli::verb;
 use clean_registry::collect::Collector;
+use clean_registry::config::Config;
+use clean_registry::context::{Choices, Context};
 use clean_registry::demo::builder::{Builder, Built, noise};
 use clean_registry::demo::server::{Behaviour, Effect, Generation, Rule, Server};
 use clean_registry::demo::store::Store;
+use clean_registry::failure::{Exit, Failure};
 use clean_registry::job::{self, CollectWhen, Work};
 use clean_registry::report::{Collection, Report};
 use clean_registry::state::State;
@@ -55,7 +53,7 @@ impl Scene {
         });
         std::fs::write(&path, text.to_string()).unwrap();
         let config = Config::load(&path, &BTreeMap::new()).unwrap();
-        Context::new(&Arguments::parse_from(["clean-registry"]), config, BTreeMap::new()).unwrap()
+        Context::new(&Choices::default(), config, BTreeMap::new()).unwrap()
     }
 
     async fn run(&self) -> Result<Report, Failure> {

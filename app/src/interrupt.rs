@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::exit::Exit;
+use crate::failure::Exit;
 
 /// Whether the user wants to stop.
 #[derive(Debug, Clone)]
