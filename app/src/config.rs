@@ -7,7 +7,8 @@ use std::time::Duration;
 use clean_registry_core::audit::Promises;
 use clean_registry_core::policy::Policy;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 /// Why there is no configuration to work with.
@@ -212,10 +213,46 @@ pub struct Log {
     pub file: Option<PathBuf>,
 }
 
-/// A text that is never shown.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(transparent)]
+/// A text that is never shown, not even in an error about it.
+#[derive(Clone, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(transparent)]
 pub struct Secret(pub String);
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Hidden;
+
+        impl Visitor<'_> for Hidden {
+            type Value = Secret;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text in quotes")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+                Ok(Secret(text.to_owned()))
+            }
+
+            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Secret, E> {
+                Err(E::custom("a password must be a text in quotes"))
+            }
+
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
+                self.visit_bool(false)
+            }
+
+            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
+                self.visit_bool(false)
+            }
+
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
+                self.visit_bool(false)
+            }
+        }
+
+        deserializer.deserialize_any(Hidden)
+    }
+}
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -241,7 +278,8 @@ impl Config {
         let parsed = if is_json {
             serde_json::from_str(text).map_err(|error| error.to_string())
         } else {
-            serde_saphyr::from_str(text).map_err(|error| error.to_string())
+            // What follows the first line shows the file around the error, passwords and all.
+            serde_saphyr::from_str(text).map_err(|error| first_line(&error.to_string()))
         };
         parsed.map_err(|message: String| ConfigError::Malformed {
             path: path.to_owned(),
@@ -313,6 +351,10 @@ impl Config {
     pub const fn timeout(&self) -> Duration {
         Duration::from_secs(self.registry.timeout_seconds)
     }
+}
+
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
 /// Replaces each `${NAME}`. The error is the name of a variable that is not set.
@@ -417,6 +459,20 @@ mod tests {
             ("\"days_to_keep\": 30,", ""),
         ] {
             assert!(load("config.json", &SCRIPT.replacen(from, to, 1), &[]).is_err(), "{from} -> {to}");
+        }
+    }
+
+    #[test]
+    fn no_error_shows_a_password() {
+        let json = SCRIPT.replace("\"somepass\"", "98765432");
+        let yaml = "registry:\n  url: http://localhost\n  password: somepass\n  usr: x\n";
+        for (name, text, secret) in [
+            ("config.json", json.as_str(), "98765432"),
+            ("config.yml", yaml, "somepass"),
+            ("config.yml", "registry:\n  url: http://localhost\n  password: 98765432\n", "98765432"),
+        ] {
+            let error = load(name, text, &[]).unwrap_err().to_string();
+            assert!(!error.contains(secret), "{error}");
         }
     }
 

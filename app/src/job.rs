@@ -8,7 +8,7 @@ use clean_registry_core::hazard::Hazards;
 use clean_registry_core::inventory::{Concern, Inventory, Powers};
 use clean_registry_core::journal::{Ending, Outcome, Record};
 use clean_registry_core::name::{Digest, RepoName};
-use clean_registry_core::plan::{Action, Plan, draw};
+use clean_registry_core::plan::{Action, Plan, Step, draw};
 use clean_registry_core::policy::{RepoVerdicts, Verdicts, judge};
 use clean_registry_core::report::summarize;
 use futures_util::{StreamExt as _, stream};
@@ -25,6 +25,8 @@ use crate::runtime::measure::Measured;
 use crate::state::{Lock, RunLog};
 use crate::survey::Scope;
 
+/// Runs that are remembered, beside those that can still be undone.
+const RUNS_KEPT: usize = 100;
 /// Manifests looked for side by side. Requests have a limit of their own.
 const LOOKS: usize = 64;
 
@@ -119,6 +121,9 @@ pub async fn run(ctx: &Context, mut work: Work<'_>) -> Result<Report, Failure> {
         // Everything they left was part of this plan.
         work.leftovers.close(&ctx.state, &inventory)?;
     }
+    if let Err(error) = ctx.state.prune(RUNS_KEPT) {
+        tracing::warn!("old runs are not forgotten: {error}");
+    }
     report.summary = Some(summarize(&inventory, &verdicts));
     Ok(report)
 }
@@ -186,12 +191,14 @@ impl<'a> Work<'a> {
     }
 
     /// What deleting can do here, as the first repository of `plan` tells that this user may change at all; `None` if the plan
-    /// has no step.
+    /// removes nothing.
     ///
     /// # Errors
     /// When nothing can be deleted, or nothing by this user.
-    async fn probe(&self, plan: &Plan) -> Result<Option<Powers>, Refusal> {
-        let repositories: BTreeSet<&RepoName> = plan.steps.iter().map(|step| &step.repository).collect();
+    pub async fn probe(&self, plan: &Plan) -> Result<Option<Powers>, Refusal> {
+        let removes = |step: &&Step| matches!(step.action, Action::Delete | Action::Untag);
+        let repositories: BTreeSet<&RepoName> =
+            plan.steps.iter().filter(removes).map(|step| &step.repository).collect();
         let mut forbidden = None;
         for repository in repositories {
             match self.writer.probe(repository).await {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use clean_registry_core::journal::Outcome;
+use clean_registry_core::manifest::Manifest;
 use clean_registry_core::name::{Digest, MediaType, Tag};
 use clean_registry_core::plan::Step;
 
@@ -174,7 +175,10 @@ impl Site<'_> {
         let Some(manifest) = self.apply.writer.reader().manifest(&self.name, &reference).await? else {
             return Ok(false);
         };
-        self.apply.vault.put(digest, &manifest.media_type, &manifest.bytes)?;
+        // A type that something between has taken off would be refused when the manifest is put back.
+        let parsed = Manifest::parse(&manifest.bytes, Some(manifest.media_type.as_str()));
+        let media_type = parsed.map_or(manifest.media_type, |parsed| parsed.media_type);
+        self.apply.vault.put(digest, &media_type, &manifest.bytes)?;
         Ok(true)
     }
 

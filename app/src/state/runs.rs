@@ -70,6 +70,27 @@ impl State {
         Ok((journal.registry() == Some(&self.registry)).then(|| Run { name: name.to_owned(), journal }))
     }
 
+    /// Forgets the oldest runs but `keep`, and the manifests of the vault that no other run needs. A run stays while it is open, and
+    /// as long as it can be undone: until garbage has been collected in it or after it.
+    ///
+    /// # Errors
+    /// When a journal cannot be read, or a directory not be removed.
+    pub fn prune(&self, keep: usize) -> Result<(), StateError> {
+        let mut runs = self.runs()?;
+        let collected = runs.iter().rposition(|run| run.journal.collected()).map_or(0, |last| last + 1);
+        let old = runs.len().saturating_sub(keep).min(collected);
+        let forgotten: Vec<Run> = runs.extract_if(..old, |run| run.journal.ending().is_some()).collect();
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        for run in forgotten {
+            let directory = self.runs_dir().join(run.name);
+            std::fs::remove_dir_all(&directory).at(&directory)?;
+        }
+        let needed = runs.iter().flat_map(|run| run.journal.taken().into_iter().map(|(step, _)| step.digest));
+        self.vault().retain(&needed.collect())
+    }
+
     /// The plan of a run.
     ///
     /// # Errors
@@ -157,5 +178,66 @@ impl RunLog {
     /// As [`RunLog::record`].
     pub fn end(&self, how: Ending) -> Result<(), StateError> {
         self.record(&Record::Ended { how })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clean_registry_core::decision::Cause;
+    use clean_registry_core::name::{Digest, MediaType};
+    use clean_registry_core::plan::{Action, Estimate, PolicyStamp, Step};
+
+    use super::*;
+
+    fn step(manifest: &str) -> Step {
+        Step {
+            action: Action::Delete,
+            repository: "app".parse().unwrap(),
+            digest: Digest::of(manifest.as_bytes()),
+            tags: Vec::new(),
+            cause: Cause::Unfinished,
+        }
+    }
+
+    /// A run that deletes one manifest, named by its minute.
+    fn run(state: &State, minute: i64, manifest: &str, rest: &[Record]) {
+        let plan = Plan {
+            format: clean_registry_core::plan::FORMAT,
+            registry: "registry".to_owned(),
+            as_of: Timestamp::UNIX_EPOCH,
+            origin: Origin::Policy,
+            policy: PolicyStamp { hash: Digest::of(b""), sentence: String::new() },
+            estimate: Estimate::default(),
+            steps: vec![step(manifest)],
+            gaps: Vec::new(),
+            kept: None,
+        };
+        let media_type = MediaType::new(MediaType::OCI_MANIFEST);
+        state.vault().put(Digest::of(manifest.as_bytes()), &media_type, manifest.as_bytes()).unwrap();
+        let log = state.begin(&plan, Timestamp::from_second(60 * minute).unwrap()).unwrap();
+        log.record(&Record::Intent { position: 0, step: step(manifest) }).unwrap();
+        rest.iter().for_each(|record| log.record(record).unwrap());
+    }
+
+    #[test]
+    fn old_runs_are_forgotten_once_they_cannot_be_undone() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::new(directory.path(), "registry");
+        let complete = &[Record::Ended { how: Ending::Complete }];
+        run(&state, 1, "collected since", complete);
+        run(&state, 2, "still open", &[]);
+        run(&state, 3, "shared", &[Record::Collected, complete[0].clone()]);
+        run(&state, 4, "shared", complete);
+        run(&state, 5, "can be undone", complete);
+
+        state.prune(5).unwrap();
+        assert_eq!(state.runs().unwrap().len(), 5, "there are no more than are kept");
+
+        state.prune(1).unwrap();
+        let left: Vec<String> = state.runs().unwrap().into_iter().map(|run| run.name).collect();
+        assert_eq!(left, ["19700101T000200Z", "19700101T000400Z", "19700101T000500Z"]);
+        let kept = ["still open", "shared", "can be undone", "collected since"]
+            .map(|manifest| state.vault().get(Digest::of(manifest.as_bytes())).is_ok());
+        assert_eq!(kept, [true, true, true, false]);
     }
 }

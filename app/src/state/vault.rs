@@ -1,5 +1,6 @@
 //! The manifests that runs have deleted, by digest: what `undo` puts back.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clean_registry_core::manifest::content_digest;
@@ -29,6 +30,21 @@ impl Vault {
         let mut file = format!("{media_type}\n").into_bytes();
         file.extend_from_slice(bytes);
         write_whole(&self.root.join(digest.hex()), &file)
+    }
+
+    /// Keeps only these.
+    ///
+    /// # Errors
+    /// When one of the others cannot be removed.
+    pub fn retain(&self, needed: &BTreeSet<Digest>) -> Result<(), StateError> {
+        for entry in std::fs::read_dir(&self.root).at(&self.root)? {
+            let path = entry.at(&self.root)?.path();
+            let digest = path.file_name().and_then(|name| Digest::from_hex(name.to_str()?));
+            if digest.is_some_and(|digest| !needed.contains(&digest)) {
+                std::fs::remove_file(&path).at(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// A manifest that was kept, with its media type.

@@ -7,7 +7,7 @@ use clean_registry_core::audit::{Audited, Unsound, audit};
 use clean_registry_core::inventory::Inventory;
 use clean_registry_core::journal::Outcome;
 use clean_registry_core::name::RepoName;
-use clean_registry_core::plan::{Action, Plan};
+use clean_registry_core::plan::Plan;
 
 use super::run::print_report;
 use crate::context::Context;
@@ -32,9 +32,7 @@ pub(super) async fn apply(ctx: &Context, work: &mut Work<'_>, plan: Plan) -> Res
     let named = named(&plan);
     let scope = Scope::These(named.keys().cloned().collect());
     let mut inventory = ctx.survey(work.survey_scope(&scope), &named).await?;
-    let deletes = plan.steps.iter().find(|step| matches!(step.action, Action::Delete | Action::Untag));
-    if let Some(step) = deletes {
-        let powers = work.writer.probe(&step.repository).await?;
+    if let Some(powers) = work.probe(&plan).await? {
         inventory = Inventory { powers, ..inventory };
     }
     let Audited { sound, stale } =

@@ -1,5 +1,6 @@
 //! `undo`: the inverses of what a run did, last first, through the same audit and the same apply.
 
+use clean_registry_core::journal::Ending;
 use clean_registry_core::plan::{Estimate, FORMAT, Origin, Plan, PolicyStamp};
 
 use super::apply::apply;
@@ -57,7 +58,9 @@ fn plan(ctx: &Context, run: &Run) -> Plan {
 }
 
 fn last_undoable(runs: &[Run]) -> Option<usize> {
-    let undone: Vec<&str> = runs.iter().filter_map(Run::undoes).collect();
+    // One that could only be undone in part may be tried again.
+    let complete = runs.iter().filter(|run| run.journal.ending() == Some(Ending::Complete));
+    let undone: Vec<&str> = complete.filter_map(Run::undoes).collect();
     let undoable = |run: &Run| {
         run.undoes().is_none()
             && !undone.contains(&run.name.as_str())
