@@ -1,5 +1,7 @@
 //! Registries that do not let themselves be cleaned: each says why, by message and exit code, and nothing is deleted.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clean_registry::demo::builder::Builder;
@@ -107,20 +109,34 @@ async fn somebody_else_answers() {
 async fn a_second_run_at_once_is_locked_out() {
     let mut scene = Scene::on(Kind::InProcess(V3), Door::Open);
     scene.push("app", "v1", &old("v1"), Goes).await;
-    let slow = Rule::any("/manifests/", Effect::Slow(Duration::from_millis(300)));
-    scene.registry.server().faults().add(slow);
+    // The first run waits at its first manifest until the others have tried.
+    let (seen, go_on) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let wait_for_others = {
+        let (seen, go_on) = (Arc::clone(&seen), Arc::clone(&go_on));
+        move || {
+            seen.store(true, Ordering::SeqCst);
+            wait_until(&go_on);
+        }
+    };
+    let effect = Effect::BeforeAnswering(Arc::new(wait_for_others));
+    scene.registry.server().faults().add(Rule::any("/manifests/", effect).times(1));
     let first = scene.program.start(&["run"]);
-    while scene.registry.server().log().is_empty() {
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_until(&seen);
     for verb in ["run", "undo"] {
         let second = scene.program.run(&[verb]).with_code(5);
         assert!(second.stderr.contains("another run is at work"), "{second:?}");
     }
     // Looking is allowed.
     scene.program.run(&["plan"]).with_code(0);
+    go_on.store(true, Ordering::SeqCst);
     wait(first).with_code(0);
     scene.prove().await;
+}
+
+fn wait_until(flag: &AtomicBool) {
+    while !flag.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// More repositories than a page of the catalog, which ends between `foo/1st` and `foo`: registry 2.8 stops without a word

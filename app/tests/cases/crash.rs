@@ -11,7 +11,7 @@ use clean_registry::demo::sample::Fate::{Goes, Stays, Untagged};
 use clean_registry::demo::server::Generation::{self, V2, V3};
 use clean_registry::demo::server::{Effect, Rule};
 
-use crate::registry::{Door, Kind};
+use crate::registry::{Door, Kind, scratch};
 use crate::scene::{Scene, old, young};
 
 #[tokio::test]
@@ -25,7 +25,6 @@ async fn a_run_may_be_killed_anywhere_on_3() {
 }
 
 async fn kill_everywhere(generation: Generation) {
-    let started = Instant::now();
     let whole = scene(generation).await;
     let start = whole.registry.links().len();
     whole.play().await;
@@ -36,7 +35,6 @@ async fn kill_everywhere(generation: Generation) {
         let scene = scene(generation).await;
         let links = scene.registry.links();
         let killed_after = kill_after(&scene, after);
-        eprintln!("{after} {killed_after} of {lines} {:?}", started.elapsed());
         assert_every_tag_pulls(&scene, killed_after).await;
 
         let killed = Copy::of(&scene);
@@ -118,7 +116,7 @@ struct Copy(tempfile::TempDir);
 
 impl Copy {
     fn of(scene: &Scene) -> Self {
-        let copy = Self(tempfile::tempdir().unwrap());
+        let copy = Self(scratch());
         copy_tree(scene.registry.store.root(), &copy.0.path().join("storage"));
         if scene.program.state().exists() {
             copy_tree(&scene.program.state(), &copy.0.path().join("state"));

@@ -9,6 +9,8 @@ use clean_registry::demo::sample::{DAYS_TO_KEEP, PROTECTED_PATTERNS, PROTECTED_T
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::registry::scratch;
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_clean-registry");
 /// No run takes longer, or it hangs.
 const SECONDS: &str = "120";
@@ -71,7 +73,7 @@ impl Program {
             },
             "paths": { "config": "/etc/distribution/config.yml", "storage": "/var/lib/registry" },
         });
-        let program = Self { directory: tempfile::tempdir().unwrap(), config };
+        let program = Self { directory: scratch(), config };
         program.write_config();
         program
     }

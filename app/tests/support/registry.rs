@@ -62,6 +62,11 @@ pub fn tokens(lifetime: Duration, actions: &[&str]) -> Auth {
     Auth::Bearer { user, password, lifetime, actions }
 }
 
+/// A directory for many small files that do not live long: in memory where there is such a place.
+pub fn scratch() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// A running registry over a storage of its own. Dropping it ends it.
 pub struct Registry {
     pub kind: Kind,
@@ -94,7 +99,7 @@ impl Registry {
 
     /// Starts one in this process that behaves like this.
     pub fn in_process(behaviour: Behaviour) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let storage = directory.path().join("storage");
         let kind = Kind::InProcess(behaviour.generation);
         let login = (!matches!(behaviour.auth, Auth::None)).then_some(LOGIN);
@@ -122,7 +127,7 @@ impl Registry {
     }
 
     fn program(generation: Generation, door: Door, delete: Delete) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let store = Store::open(&directory.path().join("storage")).unwrap();
         let (child, url) = serve(generation, &write_config(&directory, door, delete));
         let login = (door != Door::Open).then_some(LOGIN);
@@ -141,7 +146,7 @@ impl Registry {
     /// Starts one in a container with the storage on this host and its descriptor cache in memory, with these options of
     /// `docker run`.
     pub fn contained(generation: Generation, options: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let store = Store::open(&directory.path().join("storage")).unwrap();
         let (container, url) = Container::run(generation, store.root(), options);
         Self {
