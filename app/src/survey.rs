@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use clean_registry_core::inventory::{Concern, Gap, Inventory, Powers, Repo};
-use clean_registry_core::manifest::{Manifest, ManifestError, Role};
+use clean_registry_core::manifest::{Manifest, Role};
 use clean_registry_core::name::{Digest, RepoName, Tag};
 use futures_util::{StreamExt as _, stream};
 use globset::GlobMatcher;
@@ -160,7 +160,7 @@ impl Survey<'_> {
                     repo.gaps.push(Gap { concerns: Concern::Tag(tag.clone()), why });
                     None
                 }
-                Seen::NoManifest(why) | Seen::Unreadable(why) => {
+                Seen::Unreadable(why) => {
                     repo.gaps.push(whole_repository(format!("tag {tag}: {why}")));
                     None
                 }
@@ -201,9 +201,6 @@ impl Survey<'_> {
                 self.facts.note_undated(raw.digest, Arc::clone(&manifest));
                 Seen::Manifest(raw.digest, manifest)
             }
-            Err(error @ ManifestError::NotAManifest(_)) => {
-                Seen::NoManifest(format!("{}: {error}", raw.digest))
-            }
             Err(error) => Seen::Unreadable(format!("{}: {error}", raw.digest)),
         }
     }
@@ -213,8 +210,14 @@ impl Survey<'_> {
         for digest in sought.unfinished.union(&sought.left_alone) {
             match self.read(name, &Reference::Digest(*digest)).await {
                 Seen::Manifest(digest, manifest) => drop(repo.manifests.insert(digest, manifest)),
-                Seen::Absent | Seen::NoManifest(_) => continue,
-                Seen::Unreadable(why) => repo.gaps.push(whole_repository(format!("{digest}: {why}"))),
+                Seen::Absent => continue,
+                Seen::Unreadable(why) => {
+                    // What one that stays needs is not known; one that may go is left for the next time.
+                    let stays = sought.left_alone.contains(digest);
+                    let concerns = if stays { Concern::Repository } else { Concern::Manifest(*digest) };
+                    repo.gaps.push(Gap { concerns, why: format!("{digest}: {why}") });
+                    continue;
+                }
             }
             if sought.unfinished.contains(digest) {
                 repo.unfinished.insert(*digest);
@@ -253,9 +256,7 @@ impl Survey<'_> {
                         let why = format!("its child {child} is not there");
                         repo.gaps.push(Gap { concerns: Concern::Manifest(parent), why });
                     }
-                    Seen::NoManifest(why) | Seen::Unreadable(why) => {
-                        repo.gaps.push(whole_repository(format!("{child}: {why}")));
-                    }
+                    Seen::Unreadable(why) => repo.gaps.push(whole_repository(format!("{child}: {why}"))),
                 }
             }
         }
@@ -334,8 +335,6 @@ fn attestations(repo: &Repo) -> BTreeSet<Digest> {
 enum Seen {
     Manifest(Digest, Arc<Manifest>),
     Absent,
-    /// The bytes that the digest names, and no manifest: nothing can be needed by them.
-    NoManifest(String),
     Unreadable(String),
 }
 
