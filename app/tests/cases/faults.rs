@@ -267,7 +267,7 @@ async fn unwritable(block: impl Fn(&std::path::Path)) {
     let mut scene = scene(V3);
     scene.push("app", "v1", &old("v1"), Stays).await;
     scene.push("app", "v2", &young("v2"), Stays).await;
-    let host = scene.registry.url.trim_start_matches("http://").replace(':', "_");
+    let host = scene.registry.url.trim_start_matches("http://");
     let state = scene.program.state().join(host);
     fs::create_dir_all(&state).unwrap();
     block(&state);
