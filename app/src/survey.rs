@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use clean_registry_core::inventory::{Concern, Gap, Inventory, Powers, Repo};
-use clean_registry_core::manifest::{Manifest, Role};
+use clean_registry_core::manifest::{Created, Manifest, Role};
 use clean_registry_core::name::{Digest, RepoName, Tag};
 use futures_util::{StreamExt as _, stream};
 use globset::GlobMatcher;
@@ -302,24 +302,46 @@ impl Survey<'_> {
         if let Some(known) = known {
             return images.into_iter().zip(known).map(|(image, manifest)| (image, manifest, None)).collect();
         }
-        let bytes = self.reader.blob(name, &config, CONFIG_LIMIT).await;
+        let created = self.created(name, config, &manifests[&images[0]]).await;
         let dated = images.into_iter().map(|image| {
             let mut manifest = Manifest::clone(&manifests[&image]);
-            let read = match &bytes {
-                Ok(Some(bytes)) => manifest.read_config(bytes).map_err(|error| error.to_string()),
-                Ok(None) => Err("it is not there".to_owned()),
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(why) = read {
-                // No annotation stands in for a configuration that is there and cannot be read.
-                manifest.created = None;
-                return (image, Arc::new(manifest), Some(format!("its configuration {config}: {why}")));
+            match &created {
+                Ok(Some(created)) => manifest.created = Some(created.clone()),
+                // Without a date there, one found in the annotations stands.
+                Ok(None) => {}
+                Err(why) => {
+                    // No annotation stands in for a configuration that is there and cannot be read.
+                    manifest.created = None;
+                    return (image, Arc::new(manifest), Some(format!("its configuration {config}: {why}")));
+                }
             }
             let manifest = Arc::new(manifest);
             self.facts.learn(image, Arc::clone(&manifest));
             (image, manifest, None)
         });
         dated.collect()
+    }
+
+    /// What the configuration of `image` says of its creation, or why it cannot be read. Images of other repositories may
+    /// have the same one.
+    async fn created(
+        &self,
+        name: &RepoName,
+        config: Digest,
+        image: &Manifest,
+    ) -> Result<Option<Created>, String> {
+        if let Some(known) = self.facts.config(config) {
+            return Ok(known);
+        }
+        let bytes = match self.reader.blob(name, &config, CONFIG_LIMIT).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Err("it is not there".to_owned()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let mut image = Manifest { created: None, ..image.clone() };
+        image.read_config(&bytes).map_err(|error| error.to_string())?;
+        self.facts.note_config(config, image.created.clone());
+        Ok(image.created)
     }
 }
 

@@ -10,7 +10,7 @@ use std::io::{BufRead as _, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use clean_registry_core::manifest::Manifest;
+use clean_registry_core::manifest::{Created, Manifest};
 use clean_registry_core::name::{Digest, RepoName, Tag};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -44,6 +44,8 @@ struct Inner {
     used: HashSet<Digest>,
     /// Manifests of this survey whose configuration has not been read; never written.
     undated: HashMap<Digest, Arc<Manifest>>,
+    /// What the configurations that this survey has read say of their creation; never written.
+    configs: HashMap<Digest, Option<Created>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,6 +86,17 @@ impl Facts {
     /// Notes a manifest whose date has not been read.
     pub fn note_undated(&self, digest: Digest, manifest: Arc<Manifest>) {
         self.lock().undated.insert(digest, manifest);
+    }
+
+    /// What the configuration with this digest says of its creation, if this survey has read it.
+    #[must_use]
+    pub fn config(&self, digest: Digest) -> Option<Option<Created>> {
+        self.lock().configs.get(&digest).cloned()
+    }
+
+    /// Notes what a configuration says.
+    pub fn note_config(&self, digest: Digest, created: Option<Created>) {
+        self.lock().configs.insert(digest, created);
     }
 
     /// The manifest with this digest, if it was ever read.
