@@ -6,7 +6,8 @@ use std::thread;
 
 use clean_registry::demo::builder::{Builder, Built};
 use clean_registry::demo::store::Store;
-use clean_registry_core::name::{RepoName, Tag};
+use clean_registry_core::layout::Place;
+use clean_registry_core::name::RepoName;
 use jiff::{SignedDuration, Timestamp};
 
 /// How many layers an image has, and of how many in all they are taken.
@@ -42,6 +43,7 @@ impl Shape {
     /// If a file cannot be written.
     pub fn fill(&self, root: &Path) -> io::Result<()> {
         let store = Store::open(root)?;
+        self.layers(&store)?;
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let now = Timestamp::now();
         thread::scope(|scope| {
@@ -58,6 +60,17 @@ impl Shape {
         })
     }
 
+    /// The layers are the same in all repositories, and every image has some of them.
+    fn layers(&self, store: &Store) -> io::Result<()> {
+        for number in 0..ALL_LAYERS {
+            let digest = store.write_blob(&layer(number))?;
+            for repository in 0..self.repositories {
+                store.write_link(&Place::LayerLink { repo: name(repository)?, digest }, &digest)?;
+            }
+        }
+        Ok(())
+    }
+
     fn tag(&self, store: &Store, now: Timestamp, number: usize) -> io::Result<()> {
         let (repository, tag) = (number / self.tags, number % self.tags);
         let image = |tag| image(now, repository * self.tags + tag);
@@ -68,17 +81,27 @@ impl Shape {
                 image(2 * index + 1).on("linux", "arm64"),
             ]),
         };
-        let repo: RepoName = format!("team/app-{repository:04}").parse().map_err(io::Error::other)?;
-        let name: Tag = format!("build-{tag:06}").parse().map_err(io::Error::other)?;
+        let (repo, tag) = (name(repository)?, format!("build-{tag:06}").parse().map_err(io::Error::other)?);
         let digest = built.write(store, &repo)?;
-        store.write_tag(&repo, &name, &digest)
+        // Without the tag's history, which nothing that is asked here looks at.
+        store.write_link(&Place::TagCurrent { repo, tag }, &digest)
     }
 }
 
-/// Created a number of hours ago that grows with `number` up to sixty days.
+fn name(repository: usize) -> io::Result<RepoName> {
+    format!("team/app-{repository:04}").parse().map_err(io::Error::other)
+}
+
+fn layer(number: usize) -> Vec<u8> {
+    format!("layer {number}").into_bytes()
+}
+
+/// Created a number of hours ago that grows with `number` up to sixty days. Its layers are taken to be there.
 fn image(now: Timestamp, number: usize) -> Built {
     let hours = i64::try_from(number % (60 * 24)).unwrap_or_default();
     let image = Builder::image(&format!("image {number}")).created(now - SignedDuration::from_hours(hours));
-    let layer = |position| format!("layer {}", (number * (position + 1)) % ALL_LAYERS).into_bytes();
-    (0..LAYERS).map(layer).fold(image, Builder::layer).build()
+    let layers = (1..=LAYERS).map(|step| layer((number * step) % ALL_LAYERS));
+    let mut built = layers.fold(image, Builder::layer).build();
+    built.blobs.drain(..LAYERS);
+    built
 }

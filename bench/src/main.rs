@@ -23,6 +23,7 @@ usage: bench survey            requests and wall time against real registries, b
        bench decide            time and memory of deciding over 100 000 and 1 000 000 tags
        bench check             all of these
        bench serve DIRECTORY   an in-process registry over a storage, until standard input ends
+       bench behind MILLISECONDS   the registry of survey with that delay, to be looked at until standard input ends
        bench decide-once TAGS REPOSITORIES UNREADABLE   one line of decide";
 
 fn main() -> ExitCode {
@@ -45,6 +46,7 @@ fn run(arguments: &[&str]) -> io::Result<Verdict> {
         ["decide"] => decide::run()?,
         ["check"] => [decide::run()?, memory::run()?, survey::run()?].concat(),
         ["serve", directory] => return serve::run(directory.as_ref()).map(|()| Verdict::Held),
+        ["behind", delay] => return survey::behind(delay).map(|()| Verdict::Held),
         ["decide-once", shape @ ..] => return decide::once(shape).map(|()| Verdict::Held),
         _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, USAGE)),
     };

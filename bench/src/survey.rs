@@ -1,6 +1,6 @@
 //! A survey of real registries with a delay in between: requests counted, wall time beside that of a serial script.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,13 +24,31 @@ const FASTER: f64 = 12.0;
 /// # Errors
 /// If a part cannot be started or fails.
 pub fn run() -> io::Result<Vec<Finding>> {
-    let three = std::env::var_os("CLEAN_REGISTRY_TEST_REGISTRY_3")
-        .ok_or_else(|| io::Error::other("CLEAN_REGISTRY_TEST_REGISTRY_3 names no Distribution 3"))?;
+    let three = distribution_3()?;
     let root = TempDir::new()?;
     SHAPE.fill(root.path())?;
-    let registries = [("3.1", PathBuf::from(three)), ("2.8", PathBuf::from("docker-registry"))];
+    let registries = [("3.1", three), ("2.8", PathBuf::from("docker-registry"))];
     let findings = registries.map(|(name, program)| one(name, &program, root.path()));
     Ok(findings.into_iter().collect::<io::Result<Vec<_>>>()?.concat())
+}
+
+/// Keeps Distribution 3 with that delay in milliseconds, and prints where, until standard input ends: to be profiled.
+///
+/// # Errors
+/// As [`run`], or if `delay` is no number.
+pub fn behind(delay: &str) -> io::Result<()> {
+    let root = TempDir::new()?;
+    SHAPE.fill(root.path())?;
+    let registry = Registry::start(&distribution_3()?, root.path())?;
+    let delay = Duration::from_millis(delay.parse().map_err(io::Error::other)?);
+    let proxy = Proxy::start(registry.address(), delay)?;
+    println!("{} behind {}", registry.address(), proxy.address());
+    io::stdin().read_to_end(&mut Vec::new()).map(drop)
+}
+
+fn distribution_3() -> io::Result<PathBuf> {
+    let named = std::env::var_os("CLEAN_REGISTRY_TEST_REGISTRY_3").map(PathBuf::from);
+    named.ok_or_else(|| io::Error::other("CLEAN_REGISTRY_TEST_REGISTRY_3 names no Distribution 3"))
 }
 
 #[derive(Default)]
