@@ -4,20 +4,33 @@
 //! it finds it returns. Data flows one way:
 //! `Inventory` → [`policy::judge`] → `Verdicts` → [`plan::draw`] → `Plan` → [`audit::audit`] → `Sound`.
 //!
-//! A module uses only those above it in this list.
+//! A module uses only those above it in the list below.
 
-pub mod audit;
-pub mod decision;
-pub mod gc;
-pub mod graph;
-pub mod hazard;
-pub mod inventory;
-pub mod journal;
-pub mod layout;
-pub mod manifest;
+// Digest, RepoName, Tag, MediaType, Bytes: parsed once, holding one is proof.
 pub mod name;
-pub mod plan;
+// What a manifest says, from its bytes.
+pub mod manifest;
+// What a registry holds, seen at one moment, holes included.
+pub mod inventory;
+// Distribution's storage paths and what they mean.
+pub mod layout;
+// Who needs whom.
+pub mod graph;
+// Keep on grounds, or remove for a cause.
+pub mod decision;
+// The owner's wishes, and what they come to.
 pub mod policy;
+// Ordered actions with inverses.
+pub mod plan;
+// The second pair of eyes: uses neither graph nor policy nor decision.
+pub mod audit;
+// What the registry's own collector would lose.
+pub mod hazard;
+// What was done, and its inversion.
+pub mod journal;
+// Which stored bytes nobody needs.
+pub mod gc;
+// What a plan comes to, in numbers.
 pub mod report;
 
 #[cfg(test)]
