@@ -473,7 +473,8 @@ async fn schema_1_goes_by_age_where_it_is_served(scene: &mut Scene) {
 
 async fn a_plan_cannot_delete_a_layer(scene: &mut Scene) {
     let image = young("image");
-    scene.push("app", "v1", &old("v1"), Goes).await;
+    // On registry 2.8 a layer read as a manifest is an error, and so nothing at all is done.
+    scene.registry.client.push_as("app", "v1", &old("v1")).await;
     scene.push("app", "v2", &image, Stays).await;
     scene.program.run(&["plan", "--out", "plan.json"]).with_code(0);
     let path = scene.program.path("plan.json");

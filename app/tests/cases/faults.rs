@@ -267,9 +267,9 @@ async fn unwritable(block: impl Fn(&std::path::Path)) {
     let mut scene = scene(V3);
     scene.push("app", "v1", &old("v1"), Stays).await;
     scene.push("app", "v2", &young("v2"), Stays).await;
-    let host = scene.registry.url.trim_start_matches("http://");
-    let state = scene.program.state().join(host);
-    fs::create_dir_all(&state).unwrap();
+    // Looking makes the directory of this registry.
+    scene.program.run(&["plan"]).with_code(0);
+    let state = fs::read_dir(scene.program.state()).unwrap().next().unwrap().unwrap().path();
     block(&state);
     let ended = scene.program.run(&["run"]).with_code(6);
     assert!(ended.stderr.contains("nothing is deleted"), "{ended:?}");
