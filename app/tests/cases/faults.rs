@@ -286,3 +286,30 @@ async fn without_a_journal_nothing_is_deleted() {
 async fn without_a_vault_nothing_is_deleted() {
     unwritable(|state| fs::write(state.join("vault"), "a file").unwrap()).await;
 }
+
+/// A disk that is full from the start, and one that fills in mid-run, at every point.
+#[tokio::test]
+#[ignore = "needs root, to mount a small disk: run scripts/test"]
+async fn on_a_full_disk_nothing_is_deleted_that_could_not_be_put_back() {
+    let mut codes = Vec::new();
+    for pages in 1..=20 {
+        let mut scene = scene(V3);
+        for number in 0..5 {
+            scene.push("app", &format!("v{number}"), &old(&number.to_string()), Goes).await;
+        }
+        fs::create_dir(scene.program.state()).unwrap();
+        let mount = format!("mount -t tmpfs -o size={}k tmpfs state && exec \"$0\" \"$@\"", 4 * pages);
+        let ended = scene.program.run_by(&["unshare", "--mount", "sh", "-c", &mount], &["run"]);
+        match ended.code {
+            0 => scene.prove().await,
+            6 => assert_all_tags_pull(&scene).await,
+            _ => panic!("{ended:?}"),
+        }
+        if pages == 1 {
+            assert_eq!(scene.registry.client.tags("app").await.len(), 5, "{ended:?}");
+        }
+        codes.push(ended.code);
+    }
+    assert!(codes.is_sorted_by(|one, other| one >= other), "{codes:?}");
+    assert_eq!((codes.first(), codes.last()), (Some(&6), Some(&0)), "{codes:?}");
+}

@@ -112,8 +112,13 @@ impl Program {
 
     /// Runs a verb to its end, with its result as JSON.
     pub fn run(&self, arguments: &[&str]) -> Ended {
-        let output = self.command(&["timeout", "--kill-after=1", SECONDS, PROGRAM], arguments).output();
-        ended(output.unwrap())
+        self.run_by(&[], arguments)
+    }
+
+    /// The same by way of `launcher`, which runs the command that follows.
+    pub fn run_by(&self, launcher: &[&str], arguments: &[&str]) -> Ended {
+        let launcher = [&["timeout", "--kill-after=1", SECONDS], launcher, &[PROGRAM]].concat();
+        ended(self.command(&launcher, arguments).output().unwrap())
     }
 
     /// Starts a verb.
@@ -123,7 +128,7 @@ impl Program {
     }
 
     /// A command that runs the program, sealed: by way of `launcher`, which names it last.
-    pub fn command(&self, launcher: &[&str], arguments: &[&str]) -> Command {
+    fn command(&self, launcher: &[&str], arguments: &[&str]) -> Command {
         let mut command = Command::new(launcher[0]);
         command.args(&launcher[1..]).args(["--output", "json", "--state-dir", "state", "--log-file", "log"]);
         command.args(arguments).env_clear().current_dir(self.directory.path()).stdin(Stdio::null());
