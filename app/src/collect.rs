@@ -1,6 +1,6 @@
 //! Frees what nothing points at any more, by the registry's own collector where the registry runs: the third of the deeds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -13,6 +13,7 @@ use crate::config::{CollectorMode, Config, Restart};
 use crate::demo::store::Store;
 use crate::demo::sweep::{SweepError, sweep};
 use crate::registry::Writer;
+use crate::runtime::bare;
 use crate::runtime::collector::{self, Collected, Event, Mode};
 use crate::runtime::config::{self as registry_config, Cache, ConfigError, RegistryConfig};
 use crate::runtime::docker::{self, Connection, Container, Engine};
@@ -228,9 +229,9 @@ impl Collector {
 
 impl RegistryCollector {
     async fn run(&self, writer: &Writer, hazards: &Hazards, log: &RunLog) -> Result<Collected, CollectError> {
-        for repository in &hazards.without_blobs {
-            let anchored = writer.put_blob(repository, ANCHOR).await;
-            anchored.map_err(|source| CollectError::Anchor { repository: repository.clone(), source })?;
+        for repository in self.without_layers(hazards).await? {
+            let anchored = writer.put_blob(&repository, ANCHOR).await;
+            anchored.map_err(|source| CollectError::Anchor { repository, source })?;
         }
         let container = self.container.name().to_owned();
         let mut on_event = |event: Event<'_>| {
@@ -251,6 +252,25 @@ impl RegistryCollector {
             self.container.restart().await?;
         }
         Ok(collected?)
+    }
+}
+
+impl RegistryCollector {
+    /// The repositories that the collector does not cope with unless it finds a layer there. The registry's interface shows
+    /// some of them; registry 2.x shows none of those that never had a layer.
+    async fn without_layers(&self, hazards: &Hazards) -> Result<BTreeSet<RepoName>, CollectError> {
+        let mut found: BTreeSet<RepoName> = hazards.without_blobs.iter().cloned().collect();
+        if self.driver == "filesystem" {
+            match bare::without_layers(&self.container, &self.storage_path).await? {
+                Some(bare) => found.extend(bare),
+                None => tracing::warn!(
+                    "{} in {} cannot be searched for manifests that list no blob: the collector may remove such",
+                    self.storage_path,
+                    self.container.name()
+                ),
+            }
+        }
+        Ok(found)
     }
 }
 
