@@ -44,7 +44,9 @@ async fn fill(scene: &mut Scene) {
     for (repo, digest) in &sample.untagged {
         scene.expect(repo.as_str(), &digest.to_string(), *digest, Fate::Stays);
     }
-    scene.push("bare/empty", "latest", &Built::index([]), Fate::Stays).await;
+    scene.push("bare/empty", "latest", &empty_index("bare"), Fate::Stays).await;
+    let emptied = scene.registry.client.push("bare/emptied", &empty_index("emptied")).await;
+    scene.registry.client.delete("bare/emptied", &emptied.to_string()).await;
     let (lost, left) = (old("lost"), old("left").on("linux", "arm64"));
     let index = Built::index([lost.clone(), left.clone()]);
     scene.push("whole", "latest", &index, Fate::Stays).await;
@@ -57,6 +59,14 @@ async fn fill(scene: &mut Scene) {
     for (repo, tag) in scene.tags().await.keys() {
         let _ = scene.registry.client.pull_whole(repo, tag).await;
     }
+}
+
+/// An index of nothing that is no other's.
+fn empty_index(name: &str) -> Built {
+    let mut index = Built::index([]);
+    let annotated = format!(r#","annotations":{{"name":"{name}"}}}}"#);
+    index.bytes.splice(index.bytes.len() - 1.., annotated.into_bytes());
+    index
 }
 
 fn big(name: &str) -> Built {
