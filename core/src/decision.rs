@@ -144,14 +144,15 @@ impl fmt::Display for Ground {
             Self::Gap { why } => write!(f, "not fully known: {why}"),
             Self::Undated { why } => write!(f, "age unknown: {why}"),
             Self::Young { created, age_days, keep_days, .. } => {
-                write!(f, "{age_days} days old (created {created}), kept for {keep_days} days")
+                write!(f, "{age_days} days old (created {}), kept for {keep_days} days", day(*created))
             }
             Self::Tagged { tag } => write!(f, "tag {tag} stays"),
-            Self::NeededBy { digest } => write!(f, "needed by {digest}, which stays"),
-            Self::About { subject } => write!(f, "about {subject}, which stays"),
+            Self::NeededBy { digest } => write!(f, "needed by {}, which stays", digest.short()),
+            Self::About { subject } => write!(f, "about {}, which stays", subject.short()),
             Self::CannotUntag { digest, because } => write!(
                 f,
-                "shares {digest} with what must stay ({because}), and this registry cannot delete a tag alone"
+                "shares {} with what must stay ({because}), and this registry cannot delete a tag alone",
+                digest.short()
             ),
             Self::OrphanReferrer => f.write_str("refers to a manifest that is not here; no rule claims it"),
             Self::Unclaimed => f.write_str("untagged and unreferenced; no rule claims it"),
@@ -194,9 +195,11 @@ impl fmt::Display for Undated {
         match self {
             Self::Absent => f.write_str("nothing says when it was created"),
             Self::Unparsable { text } => write!(f, "{text:?} is no date"),
-            Self::Future { created } => write!(f, "created in the future ({created})"),
-            Self::Implausible { created } => write!(f, "created before containers existed ({created})"),
-            Self::Child { digest } => write!(f, "its child {digest} has no date"),
+            Self::Future { created } => write!(f, "created in the future ({})", day(*created)),
+            Self::Implausible { created } => {
+                write!(f, "created before containers existed ({})", day(*created))
+            }
+            Self::Child { digest } => write!(f, "its child {} has no date", digest.short()),
             Self::NoImages => f.write_str("an index that lists no image"),
         }
     }
@@ -240,12 +243,17 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Older { created, age_days, keep_days, .. } => {
-                write!(f, "{age_days} days old (created {created}), older than {keep_days} days")
+                write!(f, "{age_days} days old (created {}), older than {keep_days} days", day(*created))
             }
-            Self::ParentGoes { parent } => write!(f, "only {parent} needed it, which goes"),
-            Self::SubjectGoes { subject } => write!(f, "about {subject}, which goes"),
+            Self::ParentGoes { parent } => write!(f, "only {} needed it, which goes", parent.short()),
+            Self::SubjectGoes { subject } => write!(f, "about {}, which goes", subject.short()),
             Self::Unfinished => f.write_str("left over from an interrupted run"),
             Self::Undo { run } => write!(f, "undoes run {run}"),
         }
     }
+}
+
+/// What people want to know of a date that is counted in days.
+fn day(at: Timestamp) -> impl fmt::Display {
+    at.strftime("%Y-%m-%d")
 }
