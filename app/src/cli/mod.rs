@@ -1,7 +1,7 @@
 //! The command line and the log; one verb a file.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -28,13 +28,20 @@ pub async fn run() -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
-    dispatch(&arguments, std::env::vars().collect()).await.unwrap_or_else(|failure| {
-        eprintln!("error: {}", failure.message);
-        if let Some(hint) = &failure.hint {
-            eprintln!("hint: {hint}");
-        }
+    dispatch(&arguments, environment()).await.unwrap_or_else(|failure| {
+        let hint = failure.hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+        // Who has closed standard error is told by the exit code.
+        let _ = write!(io::stderr(), "error: {}\n{hint}", failure.message);
         failure.exit
     })
+}
+
+/// The environment, without what is not text.
+fn environment() -> BTreeMap<String, String> {
+    let variables = std::env::vars_os();
+    variables
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 async fn dispatch(arguments: &Arguments, environment: BTreeMap<String, String>) -> Result<Exit, Failure> {
