@@ -144,7 +144,7 @@ impl fmt::Display for Ground {
             Self::Gap { why } => write!(f, "not fully known: {why}"),
             Self::Undated { why } => write!(f, "age unknown: {why}"),
             Self::Young { created, age_days, keep_days, .. } => {
-                write!(f, "{age_days} days old (created {}), kept for {keep_days} days", day(*created))
+                write!(f, "{age_days} days old (created {created}), kept for {keep_days} days")
             }
             Self::Tagged { tag } => write!(f, "tag {tag} stays"),
             Self::NeededBy { digest } => write!(f, "needed by {}, which stays", digest.short()),
@@ -195,10 +195,8 @@ impl fmt::Display for Undated {
         match self {
             Self::Absent => f.write_str("nothing says when it was created"),
             Self::Unparsable { text } => write!(f, "{text:?} is no date"),
-            Self::Future { created } => write!(f, "created in the future ({})", day(*created)),
-            Self::Implausible { created } => {
-                write!(f, "created before containers existed ({})", day(*created))
-            }
+            Self::Future { created } => write!(f, "created in the future ({created})"),
+            Self::Implausible { created } => write!(f, "created before containers existed ({created})"),
             Self::Child { digest } => write!(f, "its child {} has no date", digest.short()),
             Self::NoImages => f.write_str("an index that lists no image"),
         }
@@ -243,7 +241,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Older { created, age_days, keep_days, .. } => {
-                write!(f, "{age_days} days old (created {}), older than {keep_days} days", day(*created))
+                write!(f, "{age_days} days old (created {created}), older than {keep_days} days")
             }
             Self::ParentGoes { parent } => write!(f, "only {} needed it, which goes", parent.short()),
             Self::SubjectGoes { subject } => write!(f, "about {}, which goes", subject.short()),
@@ -251,9 +249,4 @@ impl fmt::Display for Cause {
             Self::Undo { run } => write!(f, "undoes run {run}"),
         }
     }
-}
-
-/// What people want to know of a date that is counted in days.
-fn day(at: Timestamp) -> impl fmt::Display {
-    at.strftime("%Y-%m-%d")
 }
