@@ -218,14 +218,14 @@ impl Report {
             let why = if measured.is_empty() { "nothing was done" } else { measured };
             return vec![format!("Storage: not measured ({why})")];
         };
+        if !matches!(self.collection, Collection::Done { .. }) {
+            return vec![format!("Storage: {before} before, {after} after (measured {measured})")];
+        }
         let mut lines =
             vec![format!("Storage: {before} before, {after} after, {freed} freed (measured {measured})")];
         #[expect(clippy::cast_precision_loss, reason = "a share is compared")]
         let far = freed.0.abs_diff(estimate.0.0) as f64 > FAR * estimate.0.0 as f64;
-        if matches!(self.collection, Collection::Done { .. })
-            && far
-            && freed.0.abs_diff(estimate.0.0) > FAR_AT_LEAST
-        {
+        if far && freed.0.abs_diff(estimate.0.0) > FAR_AT_LEAST {
             let why = if freed.0 > estimate.0.0 {
                 "the collection also removed garbage from before this run"
             } else {
