@@ -8,7 +8,7 @@ use clean_registry_core::name::{RepoName, Tag};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{plan, print, undo};
+use super::{plan, print, short, undo};
 use crate::collect::Collector;
 use crate::config::Config;
 use crate::context::{Choices, Context};
@@ -94,17 +94,9 @@ async fn show_plan(ctx: &Context) -> Result<(), Failure> {
     print(plan::text(&drawn.plan).trim_end());
     print("\n   What stays, and why:\n");
     for kept in clean_registry_core::plan::kept(&drawn.inventory, &drawn.verdicts) {
-        print(&format!("  {}:{}: {}", kept.repository, shorten(&kept.tag), kept.grounds));
+        print(&format!("  {}:{}: {}", kept.repository, short(&kept.tag), kept.grounds));
     }
     Ok(())
-}
-
-/// Tags of signatures are long.
-fn shorten(tag: &Tag) -> String {
-    match tag.subject() {
-        Some(_) => format!("{}…{}", &tag.as_str()[..19], &tag.as_str()[71..]),
-        None => tag.to_string(),
-    }
 }
 
 /// Deletes without collecting, takes it back, and looks whether everything is as it was.

@@ -9,9 +9,18 @@ pub mod run;
 pub mod runs;
 pub mod undo;
 
+use clean_registry_core::name::Tag;
 use serde::Serialize;
 
 use crate::failure::{Exit, Failure};
+
+/// A tag as it fits in a line: that of a signature names a whole digest.
+fn short(tag: &Tag) -> String {
+    match tag.subject() {
+        Some(_) => format!("{}…{}", &tag.as_str()[..19], &tag.as_str()[71..]),
+        None => tag.to_string(),
+    }
+}
 
 /// Prints a result as JSON.
 fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {

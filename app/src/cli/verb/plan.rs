@@ -7,7 +7,7 @@ use std::path::Path;
 use clean_registry_core::plan::{Plan, kept};
 use clean_registry_core::report::summarize;
 
-use super::{print, print_json};
+use super::{print, print_json, short};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::job::{Drawn, decide};
@@ -63,14 +63,14 @@ pub async fn run(ctx: &Context, out: Option<&Path>, show: Show) -> Result<Exit, 
 pub fn text(plan: &Plan) -> String {
     let mut sections: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for step in &plan.steps {
-        let tags: Vec<&str> = step.tags.iter().map(|tag| tag.as_str()).collect();
+        let tags: Vec<String> = step.tags.iter().map(short).collect();
         let names = if tags.is_empty() { "(untagged)".to_owned() } else { tags.join(", ") };
         let line = format!("  {:<7} {names}  {}\n          {}", step.action, step.digest.short(), step.cause);
         sections.entry(step.repository.as_str()).or_default().push(line);
     }
     for kept in plan.kept.iter().flatten() {
         let digest = kept.digest.map(|digest| digest.short()).unwrap_or_default();
-        let line = format!("  {:<7} {}  {digest}\n          {}", "keep", kept.tag, kept.grounds);
+        let line = format!("  {:<7} {}  {digest}\n          {}", "keep", short(&kept.tag), kept.grounds);
         sections.entry(kept.repository.as_str()).or_default().push(line);
     }
     let mut text =
