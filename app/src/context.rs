@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use clean_registry_core::inventory::Inventory;
-use clean_registry_core::name::RepoName;
+use clean_registry_core::name::{RepoName, count};
 use globset::GlobBuilder;
 use jiff::Timestamp;
 
@@ -115,7 +115,12 @@ impl Context {
         }
         let tags: usize = inventory.repos.values().map(|repo| repo.tags.len()).sum();
         let (repositories, requests) = (inventory.repos.len(), reader.requests());
-        tracing::info!("surveyed {repositories} repositories with {tags} tags in {requests} requests");
+        tracing::info!(
+            "surveyed {} with {} in {}",
+            count(repositories, "repository", "repositories"),
+            count(tags, "tag", "tags"),
+            count(requests, "request", "requests"),
+        );
         Ok(inventory)
     }
 }

@@ -59,6 +59,12 @@ impl Failure {
     }
 }
 
+/// An error with what first caused it: that the connection was refused, say.
+fn with_root(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.last().map_or_else(|| error.to_string(), |root| format!("{error}: {root}"))
+}
+
 impl From<crate::config::ConfigError> for Failure {
     fn from(error: crate::config::ConfigError) -> Self {
         Self { exit: Exit::Usage, hint: error.hint(), message: error.to_string() }
@@ -91,7 +97,7 @@ impl From<crate::registry::Error> for Failure {
             E::Address { .. } | E::Certificate { .. } => Exit::Usage,
             _ => Exit::Unreachable,
         };
-        Self { exit, hint: error.hint(), message: error.to_string() }
+        Self { exit, hint: error.hint(), message: with_root(&error) }
     }
 }
 

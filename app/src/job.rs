@@ -109,7 +109,7 @@ pub async fn run(ctx: &Context, mut work: Work<'_>) -> Result<Report, Failure> {
     {
         drawn = decide(ctx, Inventory { powers, ..drawn.inventory }).await;
     }
-    log_decisions(&drawn.verdicts);
+    log_kept(&drawn.verdicts);
     let Drawn { inventory, verdicts, plan } = drawn;
     let Audited { sound, stale } = audit(plan, &inventory, &ctx.config.promises())
         .map_err(|unsound| refused(&format!("the plan did not pass its audit: {unsound}")))?;
@@ -133,14 +133,26 @@ fn refused(message: &str) -> Failure {
         .hinted("nothing was deleted; this is a fault of the program: please report it with the plan of `clean-registry plan`")
 }
 
-fn log_decisions(verdicts: &Verdicts) {
+fn log_kept(verdicts: &Verdicts) {
     for (name, RepoVerdicts { tags, .. }) in &verdicts.repos {
         for (tag, decision) in tags {
-            match decision {
-                Decision::Keep(grounds) => tracing::debug!("keep {name}:{tag}: {grounds}"),
-                Decision::Remove(cause) => tracing::info!("remove {name}:{tag}: {cause}"),
+            if let Decision::Keep(grounds) = decision {
+                tracing::debug!("keep {name}:{tag}: {grounds}");
             }
         }
+    }
+}
+
+/// Tells what is about to be done and why: of what goes, every tag by itself. What comes of it is told if it is anything else.
+fn announce(step: &Step) {
+    let Step { action, repository, tags, cause, .. } = step;
+    if !action.removes() {
+        tracing::info!("{step}: {cause}");
+    } else if tags.is_empty() {
+        tracing::debug!("{step}: {cause}");
+    }
+    for tag in tags.iter().filter(|_| action.removes()) {
+        tracing::info!("remove {repository}:{tag}: {cause}");
     }
 }
 
@@ -234,6 +246,7 @@ impl<'a> Work<'a> {
         }
         let before = self.measure().await;
         let log = self.ctx.state.begin(plan, self.ctx.now)?;
+        plan.steps.iter().for_each(announce);
         let applied = self.apply(sound, inventory, &log).await?;
         if self.ctx.interrupt.is_set() {
             return Err(Failure::new(

@@ -1,7 +1,7 @@
 //! What a run came to: as data for programs, as text for people.
 
 use clean_registry_core::journal::Outcome;
-use clean_registry_core::name::Bytes;
+use clean_registry_core::name::{Bytes, count};
 use clean_registry_core::plan::{Estimate, Freed, Plan, Step};
 use clean_registry_core::report::{Counts, Summary};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -188,7 +188,9 @@ impl Report {
         let mut lines = vec![self.outcome_line()];
         lines.push(match &self.collection {
             Collection::Done { blobs, layer_links } => {
-                format!("Garbage collection: {blobs} blobs and {layer_links} layer links removed")
+                let (blobs, links) =
+                    (count(*blobs, "blob", "blobs"), count(*layer_links, "layer link", "layer links"));
+                format!("Garbage collection: {blobs} and {links} removed")
             }
             Collection::None { why } => format!("Garbage collection: none ({why})"),
             Collection::Failed { why, hint } => {
@@ -201,15 +203,22 @@ impl Report {
     }
 
     fn outcome_line(&self) -> String {
-        let count =
+        let number =
             |wanted: fn(&Outcome) -> bool| self.steps.iter().filter(|taken| wanted(&taken.outcome)).count();
-        let done = count(|outcome| matches!(outcome, Outcome::Done | Outcome::Already));
-        let stale = count(|outcome| matches!(outcome, Outcome::Stale { .. }));
-        let failed = count(|outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Reverted { .. }));
+        let done = number(|outcome| matches!(outcome, Outcome::Done | Outcome::Already));
+        let stale = number(|outcome| matches!(outcome, Outcome::Stale { .. }));
+        let failed = number(|outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Reverted { .. }));
         if self.steps.is_empty() {
             return "Nothing to remove".to_owned();
         }
-        format!("Steps: {done} done, {stale} left alone because the registry had moved on, {failed} failed")
+        let mut line = format!("Steps: {done} done");
+        if stale > 0 {
+            line.push_str(&format!(", {stale} left alone because the registry had moved on"));
+        }
+        if failed > 0 {
+            line.push_str(&format!(", {failed} failed"));
+        }
+        line
     }
 
     fn storage_lines(&self) -> Vec<String> {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::Source;
-use crate::name::{Digest, Tag};
+use crate::name::{Digest, Tag, count};
 
 /// What becomes of a tag or a manifest. Never without its reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,7 +144,7 @@ impl fmt::Display for Ground {
             Self::Gap { why } => write!(f, "not fully known: {why}"),
             Self::Undated { why } => write!(f, "age unknown: {why}"),
             Self::Young { created, age_days, keep_days, .. } => {
-                write!(f, "{age_days} days old (created {created}), kept for {keep_days} days")
+                write!(f, "{} old (created {created:.0}), kept for {}", days(*age_days), days(*keep_days))
             }
             Self::Tagged { tag } => write!(f, "tag {tag} stays"),
             Self::NeededBy { digest } => write!(f, "needed by {}, which stays", digest.short()),
@@ -158,6 +158,10 @@ impl fmt::Display for Ground {
             Self::Unclaimed => f.write_str("untagged and unreferenced; no rule claims it"),
         }
     }
+}
+
+fn days<N: fmt::Display + PartialEq + From<u8>>(number: N) -> String {
+    count(number, "day", "days")
 }
 
 /// Why an image has no date to go by (FACTS section 5).
@@ -241,7 +245,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Older { created, age_days, keep_days, .. } => {
-                write!(f, "{age_days} days old (created {created}), older than {keep_days} days")
+                write!(f, "{} old (created {created:.0}), older than {}", days(*age_days), days(*keep_days))
             }
             Self::ParentGoes { parent } => write!(f, "only {} needed it, which goes", parent.short()),
             Self::SubjectGoes { subject } => write!(f, "about {}, which goes", subject.short()),

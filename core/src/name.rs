@@ -324,6 +324,13 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// A number of things in words: `1 day`, `2 days`.
+#[must_use]
+pub fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
+    let noun = if number == N::from(1) { one } else { many };
+    format!("{number} {noun}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

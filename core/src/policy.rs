@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::decision::{Cause, Decision, Ground, Grounds};
 use crate::graph::Graph;
 use crate::inventory::{Concern, Inventory, Powers, Repo};
-use crate::name::{Digest, RepoName, Tag};
+use crate::name::{Digest, RepoName, Tag, count};
 
 pub mod clock;
 mod closure;
@@ -57,7 +57,7 @@ impl Policy {
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "remove images created more than {} days ago", self.days_to_keep)?;
+        write!(f, "remove images created more than {} ago", count(self.days_to_keep, "day", "days"))?;
         if !self.protected_tags.is_empty() {
             let tags: Vec<&str> = self.protected_tags.iter().map(String::as_str).collect();
             write!(f, "; never those tagged {}", tags.join(", "))?;

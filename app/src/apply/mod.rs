@@ -185,8 +185,8 @@ impl Apply<'_> {
     ) -> Result<(), StateError> {
         self.log.record(&Record::Outcome { position, outcome: outcome.clone() })?;
         self.progress.suspend(|| match &outcome {
-            Outcome::Done => tracing::info!("{step}: {}", step.cause),
-            Outcome::Already => tracing::info!("{step}: had been done already"),
+            Outcome::Done => tracing::debug!("{step}: done"),
+            Outcome::Already => tracing::debug!("{step}: had been done already"),
             Outcome::Stale { why } => tracing::warn!("{step}: left alone, {why}"),
             Outcome::Failed { why } => tracing::error!("{step}: {why}"),
             Outcome::Reverted { why } => tracing::warn!("{step}: put back, {why}"),

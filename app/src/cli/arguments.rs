@@ -7,12 +7,20 @@ use clap::{Parser, Subcommand};
 use crate::failure::EXIT_CODES;
 use crate::report::Output;
 
+/// The least that is needed to begin with.
+const EXAMPLE: &str = r#"Example, with this config.json in the current directory:
+  { "registry": { "url": "http://127.0.0.1:5000", "container": "registry" },
+    "cleanup":  { "days_to_keep": 30, "protected_tags": ["latest"] } }
+
+  clean-registry plan    what would go, and why
+  clean-registry         it goes, and the garbage is collected"#;
+
 /// Keeps a container registry small without losing an image that somebody needs.
 ///
 /// Without a command it does the whole job: it looks at the registry, decides what goes and why, deletes it, collects the garbage,
 /// measures what was freed, and keeps what it needs to undo the deletion. `plan` shows the same and changes nothing.
 #[derive(Debug, Parser)]
-#[command(name = "clean-registry", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "clean-registry", version, after_help = format!("{EXAMPLE}\n\n{EXIT_CODES}"), max_term_width = 100)]
 pub struct Arguments {
     /// The configuration, JSON or YAML
     #[arg(long, global = true, value_name = "FILE", default_value = "config.json")]

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -22,6 +24,9 @@ pub enum Terminal {
     Stderr,
 }
 
+/// The target of what ends a run. It is told on standard error in any case, so the terminal hears of it once.
+pub const FAILURE: &str = "clean_registry::failure";
+
 /// Begins to log. A file that cannot be written is warned of once, and done without.
 ///
 /// `debug` is the value of the environment's `DEBUG`.
@@ -33,7 +38,8 @@ pub fn begin(terminal: Terminal, file: &Path, debug: Option<&str>) {
     };
     let opened = open(file);
     let failed = opened.as_ref().err().map(ToString::to_string);
-    let lines = Lines { terminal, file: opened.ok().map(Mutex::new), level };
+    let tells_failures = terminal == Terminal::Stdout && !is_one_place();
+    let lines = Lines { terminal, tells_failures, file: opened.ok().map(Mutex::new), level };
     if tracing_subscriber::registry().with(lines).try_init().is_ok()
         && let Some(error) = failed
     {
@@ -48,8 +54,20 @@ fn open(file: &Path) -> io::Result<File> {
     File::options().create(true).append(true).open(file)
 }
 
+/// Whether standard output and standard error are the same terminal, file or pipe.
+fn is_one_place() -> bool {
+    let place = |stream: BorrowedFd<'_>| {
+        let metadata = File::from(stream.try_clone_to_owned()?).metadata()?;
+        Ok::<_, io::Error>((metadata.dev(), metadata.ino()))
+    };
+    let places = (place(io::stdout().as_fd()), place(io::stderr().as_fd()));
+    matches!(places, (Ok(stdout), Ok(stderr)) if stdout == stderr)
+}
+
 struct Lines {
     terminal: Terminal,
+    /// Whether failures go to the terminal, too.
+    tells_failures: bool,
     file: Option<Mutex<File>>,
     level: Level,
 }
@@ -66,10 +84,12 @@ impl<S: Subscriber> Layer<S> for Lines {
         let level = if *metadata.level() == Level::WARN { "WARNING" } else { metadata.level().as_str() };
         let line = format!("{now} [{level}] {}\n", message.0);
         // A log that cannot be written stops nothing: the journal is what has to be.
-        let _ = match self.terminal {
-            Terminal::Stdout => io::stdout().write_all(line.as_bytes()),
-            Terminal::Stderr => io::stderr().write_all(line.as_bytes()),
-        };
+        if self.tells_failures || metadata.target() != FAILURE {
+            let _ = match self.terminal {
+                Terminal::Stdout => io::stdout().write_all(line.as_bytes()),
+                Terminal::Stderr => io::stderr().write_all(line.as_bytes()),
+            };
+        }
         if let Some(file) = &self.file {
             let _ = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
         }

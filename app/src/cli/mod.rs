@@ -48,7 +48,7 @@ async fn dispatch(arguments: &Arguments, environment: BTreeMap<String, String>) 
     check(arguments)?;
     match arguments.verb.as_ref().unwrap_or(&Verb::Run) {
         Verb::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Arguments::command(), "clean-registry", &mut io::stdout());
+            verb::print(completions(*shell).trim_end());
             Ok(Exit::Done)
         }
         Verb::Man => {
@@ -62,6 +62,13 @@ async fn dispatch(arguments: &Arguments, environment: BTreeMap<String, String>) 
     }
 }
 
+fn completions(shell: clap_complete::Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "clean-registry", &mut script);
+    // For bash, clap_complete 4.6 takes a name with a hyphen apart in one half of the script and not in the other.
+    String::from_utf8_lossy(&script).replace("clean__subcmd__registry", "clean__registry")
+}
+
 /// The verbs that talk to a registry.
 async fn on_registry(
     arguments: &Arguments,
@@ -73,6 +80,20 @@ async fn on_registry(
         if is_run && arguments.output == Output::Text { Terminal::Stdout } else { Terminal::Stderr };
     let config = Config::load(&arguments.config, &environment)?;
     log::begin(terminal, &log_file(arguments, &config), environment.get("DEBUG").map(String::as_str));
+    let done = on_context(arguments, verb, config, environment).await;
+    if let (Err(failure), true) = (&done, is_run) {
+        // Cron keeps the log, not the terminal.
+        tracing::error!(target: log::FAILURE, "{}", failure.message);
+    }
+    done
+}
+
+async fn on_context(
+    arguments: &Arguments,
+    verb: &Verb,
+    config: Config,
+    environment: BTreeMap<String, String>,
+) -> Result<Exit, Failure> {
     let choices = Choices {
         state_dir: arguments.state_dir.as_deref(),
         repo: arguments.repo.as_deref(),
@@ -80,31 +101,28 @@ async fn on_registry(
     };
     let ctx = Context::new(&choices, config, environment)?;
     let collect_when = if arguments.always_collect { CollectWhen::Always } else { CollectWhen::Deleted };
-    let done = match verb {
+    match verb {
         Verb::Plan { out, all } => verb::plan::run(&ctx, out.as_deref(), (*all).into()).await,
         Verb::Apply { file } => verb::apply::run(&ctx, file, collect_when).await,
         Verb::Explain { reference } => verb::explain::run(&ctx, reference).await,
         Verb::Undo { run } => verb::undo::run(&ctx, run.as_deref()).await,
         Verb::Runs => verb::runs::run(&ctx),
         _ => verb::run::run(&ctx, collect_when).await,
-    };
-    if let (Err(failure), true) = (&done, is_run) {
-        // Cron keeps the log, not the terminal.
-        tracing::error!("{}", failure.message);
     }
-    done
 }
 
 /// Options that belong to some verbs only.
 fn check(arguments: &Arguments) -> Result<(), Failure> {
     let verb = arguments.verb.as_ref().unwrap_or(&Verb::Run);
-    let misplaced =
-        |option: &str| Err(Failure::new(Exit::Usage, format!("{option} has no meaning for this command")));
+    let misplaced = |option: &str, verbs: &str| {
+        Err(Failure::new(Exit::Usage, format!("{option} has no meaning for this command"))
+            .hinted(format!("it belongs to {verbs}")))
+    };
     if arguments.repo.is_some() && !matches!(verb, Verb::Run | Verb::Plan { .. }) {
-        return misplaced("--repo");
+        return misplaced("--repo", "run and plan");
     }
     if arguments.always_collect && !matches!(verb, Verb::Run | Verb::Apply { .. }) {
-        return misplaced("--always-collect");
+        return misplaced("--always-collect", "run and apply");
     }
     Ok(())
 }

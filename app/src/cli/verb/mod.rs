@@ -30,7 +30,7 @@ fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
 }
 
 /// Prints a line of a result. Whoever closes the pipe has read enough.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use clean_registry_core::name::count;
 use clean_registry_core::plan::{Plan, kept};
 use clean_registry_core::report::summarize;
 
@@ -84,7 +85,12 @@ pub fn text(plan: &Plan) -> String {
     if plan.steps.is_empty() {
         text.push_str("Nothing to remove.\n\n");
     } else {
-        let _ = writeln!(text, "{} steps; {} might be freed.\n", plan.steps.len(), plan.estimate.0);
+        let _ = writeln!(
+            text,
+            "{}; {} might be freed.\n",
+            count(plan.steps.len(), "step", "steps"),
+            plan.estimate.0
+        );
     }
     text
 }

@@ -1,6 +1,7 @@
 //! `runs`: what was done on this registry.
 
 use clean_registry_core::journal::{Ending, Outcome};
+use clean_registry_core::name::count;
 use clean_registry_core::plan::Action;
 use serde::Serialize;
 
@@ -67,5 +68,6 @@ fn text(line: &Line) -> String {
         Some(Ending::Resumed) => "interrupted, taken over by a later run",
         None => "interrupted",
     };
-    format!("{run}  {what} {manifests} manifests and {tags} tags{failed}{collected}  ({ended})")
+    let (manifests, tags) = (count(*manifests, "manifest", "manifests"), count(*tags, "tag", "tags"));
+    format!("{run}  {what} {manifests} and {tags}{failed}{collected}  ({ended})")
 }
