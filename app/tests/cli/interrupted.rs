@@ -1,0 +1,90 @@
+//! Ctrl-C, and whoever does not read to the end.
+
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use clean_registry::demo::server::{Behaviour, Effect, Rule};
+use hyper::Method;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::stage::{Ended, Shop, old, shown};
+
+const SLOW: Duration = Duration::from_secs(2);
+
+fn interrupt(child: &Child) {
+    kill_process(Pid::from_child(child), Signal::INT).unwrap();
+}
+
+#[test]
+fn an_interrupted_run_ends_its_step_and_the_next_takes_over() {
+    let shop = Shop::empty(Behaviour::default());
+    let digests = ["1", "2", "3"].map(|tag| shop.push("app", tag, &old(tag, "2020-01-01T00:00:00Z")));
+    for digest in digests {
+        shop.server.faults().add(Rule::on(Method::DELETE, &digest.to_string(), Effect::Slow(SLOW)));
+    }
+    let stage = shop.stage();
+    let child = stage.start("run");
+    let deletes = || digests.iter().map(|digest| shop.server.count(&Method::DELETE, &digest.to_string()));
+    let started = Instant::now();
+    while deletes().sum::<usize>() == 0 {
+        assert!(started.elapsed() < Duration::from_secs(60), "nothing was deleted");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    interrupt(&child);
+    shown!(Ended::wait(child), @r"
+    exit code 130
+    -- stdout
+    [time] [INFO] cleaning [host]: remove images created more than 30 days ago; never those tagged latest; never those whose tag contains release; images of unknown age stay, and so does everything that a remaining image needs
+    [time] [INFO] surveyed 1 repository with 3 tags in [n] requests
+    [time] [INFO] remove app:2: [age] days old (created 2020-01-01T00:00:00Z), older than 30 days
+    [time] [INFO] remove app:3: [age] days old (created 2020-01-01T00:00:00Z), older than 30 days
+    [time] [INFO] remove app:1: [age] days old (created 2020-01-01T00:00:00Z), older than 30 days
+    [time] [WARNING] interrupted: stopping after the step at hand; once more stops at once
+    [time] [ERROR] interrupted; run [run] can be undone
+    -- stderr
+    error: interrupted; run [run] can be undone
+    hint: the next run takes over what is left
+    ");
+    assert_eq!(deletes().sum::<usize>(), 1);
+    shop.server.faults().clear();
+    shown!(stage.run("runs"), @r"
+    exit code 0
+    -- stdout
+    [run]  removed 1 manifest and 1 tag  (interrupted)
+    ");
+    shown!(stage.run("run"), @r"
+    exit code 0
+    -- stdout
+    [time] [INFO] cleaning [host]: remove images created more than 30 days ago; never those tagged latest; never those whose tag contains release; images of unknown age stay, and so does everything that a remaining image needs
+    [time] [WARNING] run [run] was interrupted; what it left is taken over
+    [time] [INFO] surveyed 1 repository with 2 tags in [n] requests
+    [time] [INFO] remove app:3: [age] days old (created 2020-01-01T00:00:00Z), older than 30 days
+    [time] [INFO] remove app:1: [age] days old (created 2020-01-01T00:00:00Z), older than 30 days
+     REPOSITORY  TAGS  KEPT  REMOVED  ESTIMATE
+     app            2     0        2   9.0 KiB
+     total          2     0        2   9.0 KiB
+    Steps: 2 done
+    Garbage collection: none (no container is configured, or garbage_collection.mode is none: no space is freed)
+    Storage: not measured (unavailable: neither a host directory nor a container is configured)
+    To take it back: clean-registry undo [run]
+    ");
+    shown!(stage.run("runs"), @r"
+    exit code 0
+    -- stdout
+    [run]  removed 1 manifest and 1 tag  (interrupted, taken over by a later run)
+    [run]  removed 2 manifests and 2 tags  (complete)
+    ");
+}
+
+#[test]
+fn whoever_closes_the_pipe_has_read_enough() {
+    let shop = Shop::open();
+    let stage = shop.stage();
+    for line in ["plan --all", "run"] {
+        let mut child = stage.start(line);
+        drop(child.stdout.take());
+        let ended = Ended::wait(child);
+        assert_eq!((ended.code, ended.stderr.contains("panicked")), (0, false), "{line}: {ended:#?}");
+    }
+    assert!(stage.run("plan").stdout.contains("Nothing to remove"));
+}

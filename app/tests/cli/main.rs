@@ -1,0 +1,10 @@
+//! What its users see: the built program, sealed off from this machine, by its exit codes and all it prints.
+
+mod stage;
+
+mod doing;
+mod interrupted;
+mod looking;
+mod refusing;
+mod secrets;
+mod usage;
