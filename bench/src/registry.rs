@@ -45,6 +45,18 @@ impl Registry {
         Ok(registry)
     }
 
+    /// The seconds of processor time it has used so far: fields 14 and 15, in hundredths on Linux.
+    /// <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn cpu_seconds(&self) -> io::Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let fields = after_name.split_whitespace().skip(11).take(2);
+        Ok(fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0)
+    }
+
     /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
