@@ -5,6 +5,7 @@ use crate::stage::{Stage, shown};
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "the help itself is what is long")]
 fn help() {
     shown!(Stage::bare().run("--help"), @r#"
     exit code 0
