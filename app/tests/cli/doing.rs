@@ -13,7 +13,7 @@ fn the_whole_job_and_nothing_to_do_the_second_time() {
     [time] [INFO] surveyed 3 repositories with 9 tags in [n] requests
     [time] [INFO] remove shop/api:2019: [age] days old (created 2019-03-01T00:00:00Z), older than 30 days
     [time] [INFO] remove shop/tool:1.0: [age] days old (created 2020-04-01T00:00:00Z), older than 30 days
-    [time] [INFO] remove shop/web:sha256-[digest].sig: about sha256:[digest], which goes
+    [time] [INFO] remove shop/web:sha256-[digest].sig: about sha256:[short], which goes
     [time] [INFO] remove shop/web:1.1: [age] days old (created 2021-01-01T00:00:00Z), older than 30 days
     [time] [INFO] remove shop/web:1.0: [age] days old (created 2020-01-01T00:00:00Z), older than 30 days
      REPOSITORY  TAGS  KEPT  REMOVED  ESTIMATE
@@ -169,8 +169,8 @@ fn a_plan_that_was_reviewed_is_applied_and_what_has_moved_is_left_alone() {
     Policy: remove images created more than 30 days ago; never those tagged latest; never those whose tag contains release; images of unknown age stay, and so does everything that a remaining image needs
 
     shop/web
-      delete  sha256-[digest].sig  sha256:[short]
-              about sha256:[digest], which goes
+      delete  sha256-[short]….sig  sha256:[short]
+              about sha256:[short], which goes
       delete  1.1  sha256:[short]
               [age] days old (created 2021-01-01T00:00:00Z), older than 30 days
       delete  1.0  sha256:[short]
@@ -191,7 +191,7 @@ fn a_plan_that_was_reviewed_is_applied_and_what_has_moved_is_left_alone() {
     -- stdout
     [time] [INFO] surveyed 1 repository with 4 tags in [n] requests
     [time] [WARNING] delete shop/web:1.1 (sha256:[short]): left alone, tag 1.1 now points at sha256:[digest]
-    [time] [INFO] remove shop/web:sha256-[digest].sig: about sha256:[digest], which goes
+    [time] [INFO] remove shop/web:sha256-[digest].sig: about sha256:[short], which goes
     [time] [INFO] remove shop/web:1.0: [age] days old (created 2020-01-01T00:00:00Z), older than 30 days
     Steps: 2 done, 1 left alone because the registry had moved on
     Garbage collection: none (no container is configured, or garbage_collection.mode is none: no space is freed)

@@ -22,13 +22,13 @@ fn the_plan() {
       delete  1.0  sha256:[short]
               [age] days old (created 2020-04-01T00:00:00Z), older than 30 days
       delete  (untagged)  sha256:[short]
-              only sha256:[digest] needed it, which goes
+              only sha256:[short] needed it, which goes
       delete  (untagged)  sha256:[short]
-              only sha256:[digest] needed it, which goes
+              only sha256:[short] needed it, which goes
 
     shop/web
-      delete  sha256-[digest].sig  sha256:[short]
-              about sha256:[digest], which goes
+      delete  sha256-[short]….sig  sha256:[short]
+              about sha256:[short], which goes
       delete  1.1  sha256:[short]
               [age] days old (created 2021-01-01T00:00:00Z), older than 30 days
       delete  1.0  sha256:[short]
@@ -83,7 +83,7 @@ fn where_a_tag_cannot_be_deleted_alone_it_stays() {
 
     shop/api
       keep    2019  sha256:[short]
-              shares sha256:[digest] with what must stay (tag latest stays), and this registry cannot delete a tag alone
+              shares sha256:[short] with what must stay (tag latest stays), and this registry cannot delete a tag alone
       keep    latest  sha256:[short]
               protected: latest is one of protected_tags
       keep    release-9  sha256:[short]
