@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::decision::{Cause, Decision, Ground, Grounds};
 use crate::graph::Graph;
-use crate::inventory::{Concern, Inventory, Powers, Repo};
+use crate::inventory::{Concern, Gap, Inventory, Powers, Repo};
 use crate::name::{Digest, RepoName, Tag, count};
 
 pub mod clock;
@@ -89,15 +89,25 @@ pub struct RepoVerdicts {
 #[must_use]
 pub fn judge(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Verdicts {
     let judged = inventory.repos.iter().map(|(name, repo)| {
-        let judge = Judge { repo, graph: Graph::new(repo), policy, powers: inventory.powers, now };
+        let (graph, gaps) = (Graph::new(repo), by_concern(repo));
+        let judge = Judge { repo, graph, gaps, policy, powers: inventory.powers, now };
         (name.clone(), judge.verdicts())
     });
     Verdicts { repos: judged.collect() }
 }
 
+fn by_concern(repo: &Repo) -> BTreeMap<&Concern, Vec<&Gap>> {
+    let mut gaps: BTreeMap<&Concern, Vec<&Gap>> = BTreeMap::new();
+    for gap in &repo.gaps {
+        gaps.entry(&gap.concerns).or_default().push(gap);
+    }
+    gaps
+}
+
 struct Judge<'a> {
     repo: &'a Repo,
     graph: Graph<'a>,
+    gaps: BTreeMap<&'a Concern, Vec<&'a Gap>>,
     policy: &'a Policy,
     powers: Powers,
     now: Timestamp,
@@ -172,12 +182,8 @@ impl Judge<'_> {
     }
 
     fn gaps_of(&self, tag: &Tag, target: Option<Digest>) -> impl Iterator<Item = Ground> {
-        let concerned = move |concern: &Concern| match concern {
-            Concern::Repository => false,
-            Concern::Tag(other) => other == tag,
-            Concern::Manifest(digest) => Some(*digest) == target,
-        };
-        let known = self.repo.gaps.iter().filter(move |gap| concerned(&gap.concerns));
+        let concerns = [Some(Concern::Tag(tag.clone())), target.map(Concern::Manifest)].into_iter().flatten();
+        let known = concerns.flat_map(|concern| self.gaps.get(&concern).into_iter().flatten());
         let unread = match target {
             Some(digest) => !self.repo.manifests.contains_key(&digest),
             None => true,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Unsound;
-use crate::inventory::{Concern, Powers, Repo};
+use crate::inventory::{Concern, Gap, Powers, Repo};
 use crate::name::{Digest, Tag};
 use crate::plan::{Action, Step};
 
@@ -16,6 +16,8 @@ pub(super) struct RepoAudit<'a> {
     tags_on: BTreeMap<Digest, BTreeSet<&'a Tag>>,
     /// The tags that by their name are about a manifest.
     tags_about: BTreeMap<Digest, BTreeSet<&'a Tag>>,
+    /// What could not be learned of a manifest.
+    gaps: BTreeMap<Digest, &'a Gap>,
     stale: BTreeMap<usize, String>,
 }
 
@@ -41,7 +43,13 @@ impl<'a> RepoAudit<'a> {
                 tags_about.entry(subject).or_default().insert(tag);
             }
         }
-        Self { repo, powers, steps: steps.collect(), pointers, tags_on, tags_about, stale: BTreeMap::new() }
+        let of_manifest = |gap: &'a Gap| match gap.concerns {
+            Concern::Manifest(digest) => Some((digest, gap)),
+            Concern::Repository | Concern::Tag(_) => None,
+        };
+        let gaps = repo.gaps.iter().filter_map(of_manifest).collect();
+        let (steps, stale) = (steps.collect(), BTreeMap::new());
+        Self { repo, powers, steps, pointers, tags_on, tags_about, gaps, stale }
     }
 
     /// The stale steps by position, with what has changed.
@@ -150,7 +158,7 @@ impl<'a> RepoAudit<'a> {
             || manifest.subject.is_some()
             || self.tags_about.contains_key(&target)
             || pointers.any(|pointer| self.stays(*pointer, deleted))
-            || self.repo.gaps.iter().any(|gap| gap.concerns == Concern::Manifest(target))
+            || self.gaps.contains_key(&target)
     }
 
     fn object_to_moved_tags(&self, step: &Step) -> Option<String> {
@@ -164,8 +172,7 @@ impl<'a> RepoAudit<'a> {
     }
 
     fn object_to_gap(&self, step: &Step) -> Option<String> {
-        let concerns = Concern::Manifest(step.digest);
-        let gap = self.repo.gaps.iter().find(|gap| gap.concerns == concerns)?;
+        let gap = self.gaps.get(&step.digest)?;
         Some(format!("it can no longer be read whole: {}", gap.why))
     }
 
