@@ -199,8 +199,8 @@ impl fmt::Display for Undated {
         match self {
             Self::Absent => f.write_str("nothing says when it was created"),
             Self::Unparsable { text } => write!(f, "{text:?} is no date"),
-            Self::Future { created } => write!(f, "created in the future ({created})"),
-            Self::Implausible { created } => write!(f, "created before containers existed ({created})"),
+            Self::Future { created } => write!(f, "created in the future ({created:.0})"),
+            Self::Implausible { created } => write!(f, "created before containers existed ({created:.0})"),
             Self::Child { digest } => write!(f, "its child {} has no date", digest.short()),
             Self::NoImages => f.write_str("an index that lists no image"),
         }

@@ -209,3 +209,16 @@ fn nothing_is_coloured() {
         assert!(!ended.text().contains('\u{1b}'), "{line}: {ended:#?}");
     }
 }
+
+#[test]
+fn nothing_is_claimed_as_freed_where_nothing_was_collected() {
+    let shop = Shop::open();
+    let stage = shop.stage().configure(|config| {
+        config["paths"] = serde_json::json!({ "host_storage": shop.server.root() });
+    });
+    for line in ["run", "undo"] {
+        let ended = stage.run(line);
+        let storage = ended.stdout.lines().find(|line| line.starts_with("Storage: ")).unwrap_or_default();
+        assert!(storage.contains(" after (measured on this host, "), "{line}: {ended:#?}");
+    }
+}

@@ -7,4 +7,5 @@ mod interrupted;
 mod looking;
 mod refusing;
 mod secrets;
+mod surroundings;
 mod usage;

@@ -116,7 +116,13 @@ impl Stage {
 
     /// Runs the program to its end; the words of `line` are its arguments.
     pub fn run(&self, line: &str) -> Ended {
+        self.run_in(line, |_| ())
+    }
+
+    /// The same in other surroundings.
+    pub fn run_in(&self, line: &str, surroundings: impl FnOnce(&mut Command)) -> Ended {
         let mut command = self.command(&["timeout", "--kill-after=1", SECONDS, PROGRAM], line);
+        surroundings(&mut command);
         Ended::of(&command.output().unwrap())
     }
 
