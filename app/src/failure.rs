@@ -112,7 +112,7 @@ impl From<crate::registry::Refusal> for Failure {
 
 impl From<crate::registry::CredentialError> for Failure {
     fn from(error: crate::registry::CredentialError) -> Self {
-        Self::new(Exit::Usage, error).hinted(
+        Self::new(Exit::Usage, with_root(&error)).hinted(
             "registry.user and registry.password in the configuration come before Docker's own credentials",
         )
     }

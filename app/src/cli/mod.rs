@@ -52,8 +52,10 @@ async fn dispatch(arguments: &Arguments, environment: BTreeMap<String, String>) 
             Ok(Exit::Done)
         }
         Verb::Man => {
-            let page = clap_mangen::Man::new(Arguments::command());
-            page.render(&mut io::stdout()).map_err(|error| Failure::new(Exit::Bug, error))?;
+            let mut page = Vec::new();
+            let written = clap_mangen::Man::new(Arguments::command()).render(&mut page);
+            written.map_err(|error| Failure::new(Exit::Bug, error))?;
+            verb::print(String::from_utf8_lossy(&page).trim_end());
             Ok(Exit::Done)
         }
         Verb::Demo { keep } => verb::demo::run((*keep).into()).await,
