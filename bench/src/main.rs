@@ -18,12 +18,13 @@ mod survey;
 use finding::{Finding, Verdict};
 
 const USAGE: &str = "\
-usage: bench survey            requests and wall time against real registries, beside a serial script
+usage: bench survey [REQUEST ANSWER]   requests and wall time against real registries, beside a serial script;
+                                       the milliseconds that each is delayed, 5 and 5
        bench memory            peak memory of plan over 100 000 tags
        bench decide            time and memory of deciding over 100 000 and 1 000 000 tags
        bench check             all of these
        bench serve DIRECTORY   an in-process registry over a storage, until standard input ends
-       bench behind MILLISECONDS   the registry of survey with that delay, to be looked at until standard input ends
+       bench behind REQUEST ANSWER   the registry of survey with that delay, to be looked at until standard input ends
        bench decide-once TAGS REPOSITORIES UNREADABLE   one line of decide";
 
 fn main() -> ExitCode {
@@ -41,12 +42,15 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[&str]) -> io::Result<Verdict> {
     let findings = match arguments {
-        ["survey"] => survey::run()?,
+        ["survey"] => survey::run(survey::FAR)?,
+        ["survey", request, answer] => survey::run(survey::delay(request, answer)?)?,
         ["memory"] => memory::run()?,
         ["decide"] => decide::run()?,
-        ["check"] => [decide::run()?, memory::run()?, survey::run()?].concat(),
+        ["check"] => [decide::run()?, memory::run()?, survey::run(survey::FAR)?].concat(),
         ["serve", directory] => return serve::run(directory.as_ref()).map(|()| Verdict::Held),
-        ["behind", delay] => return survey::behind(delay).map(|()| Verdict::Held),
+        ["behind", request, answer] => {
+            return survey::behind(survey::delay(request, answer)?).map(|()| Verdict::Held);
+        }
         ["decide-once", shape @ ..] => return decide::once(shape).map(|()| Verdict::Held),
         _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, USAGE)),
     };

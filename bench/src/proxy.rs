@@ -1,7 +1,7 @@
 //! A registry further away: a TCP proxy that delays what goes to it, and counts what was asked.
 //!
-//! Every chunk on its way to the registry is held for the delay; answers, and new connections, pass at once. A request
-//! without a body is one chunk, so it costs the delay once. Connections stay open as long as both ends want them to.
+//! Every chunk that passes is held for the delay of its direction; a new connection is not. A request without a body is one
+//! chunk and a small answer another, so what is asked costs both delays. Connections stay open as long as both ends want.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use tokio::time::sleep;
 
 /// A running proxy; dropping it ends it.
 #[derive(Debug)]
@@ -20,6 +21,15 @@ pub struct Proxy {
     address: SocketAddr,
     asked: Asked,
     _runtime: Runtime,
+}
+
+/// How long chunks are held. The timer's ticks are milliseconds, and it never wakes early.
+#[derive(Debug, Clone, Copy)]
+pub struct Delay {
+    /// On their way to the registry.
+    pub request: Duration,
+    /// On their way back.
+    pub answer: Duration,
 }
 
 /// The request lines since last asked.
@@ -63,7 +73,7 @@ impl Proxy {
     ///
     /// # Errors
     /// If the port cannot be had.
-    pub fn start(registry: SocketAddr, delay: Duration) -> io::Result<Self> {
+    pub fn start(registry: SocketAddr, delay: Delay) -> io::Result<Self> {
         let runtime = Runtime::new()?;
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
         let (address, asked) = (listener.local_addr()?, Asked::default());
@@ -86,7 +96,7 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, registry: SocketAddr, delay: Duration, asked: Asked) {
+async fn accept(listener: TcpListener, registry: SocketAddr, delay: Delay, asked: Asked) {
     while let Ok((client, _)) = listener.accept().await {
         let asked = Arc::clone(&asked);
         tokio::spawn(async move {
@@ -96,31 +106,32 @@ async fn accept(listener: TcpListener, registry: SocketAddr, delay: Duration, as
             server.set_nodelay(true)?;
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
-            tokio::spawn(answers(from_server, to_client));
-            requests(from_client, to_server, delay, &asked).await
+            tokio::spawn(carry(from_server, to_client, delay.answer, |_| {}));
+            let mut heads = Heads::default();
+            let note = move |chunk: &[u8]| {
+                asked.lock().unwrap_or_else(PoisonError::into_inner).extend(heads.take(chunk));
+            };
+            carry(from_client, to_server, delay.request, note).await
         });
     }
 }
 
-async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<u64> {
-    tokio::io::copy(&mut from, &mut to).await
-}
-
-async fn requests(
+async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     delay: Duration,
-    asked: &Asked,
+    mut note: impl FnMut(&[u8]),
 ) -> io::Result<()> {
-    let (mut chunk, mut heads) = (vec![0; 64 << 10], Heads::default());
+    let mut chunk = vec![0; 64 << 10];
     loop {
         let length = from.read(&mut chunk).await?;
         if length == 0 {
             return Ok(());
         }
-        let lines = heads.take(&chunk[..length]);
-        asked.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
-        tokio::time::sleep(delay).await;
+        note(&chunk[..length]);
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
         to.write_all(&chunk[..length]).await?;
     }
 }

@@ -11,36 +11,45 @@ use tempfile::TempDir;
 use crate::cleaner::{Cleaner, SCRIPTS};
 use crate::fill::Shape;
 use crate::finding::{Finding, median};
-use crate::proxy::{Counts, Kind, Proxy};
+use crate::proxy::{Counts, Delay, Kind, Proxy};
 use crate::registry::Registry;
 
 const SHAPE: Shape = Shape { repositories: 20, tags: 101, indexes: 1 };
-const DELAY: Duration = Duration::from_millis(5);
+/// Five milliseconds each way.
+pub const FAR: Delay = Delay { request: Duration::from_millis(5), answer: Duration::from_millis(5) };
 const ROUNDS: usize = 3;
 const FASTER: f64 = 12.0;
+
+/// Reads a delay: the milliseconds to the registry, and back.
+///
+/// # Errors
+/// If they are no numbers.
+pub fn delay(request: &str, answer: &str) -> io::Result<Delay> {
+    let read = |text: &str| text.parse().map(Duration::from_millis).map_err(io::Error::other);
+    Ok(Delay { request: read(request)?, answer: read(answer)? })
+}
 
 /// Surveys both generations of Distribution: 2.8 as the system has it, 3 where the environment says.
 ///
 /// # Errors
 /// If a part cannot be started or fails.
-pub fn run() -> io::Result<Vec<Finding>> {
+pub fn run(delay: Delay) -> io::Result<Vec<Finding>> {
     let three = distribution_3()?;
     let root = TempDir::new()?;
     SHAPE.fill(root.path())?;
     let registries = [("3.1", three), ("2.8", PathBuf::from("docker-registry"))];
-    let findings = registries.map(|(name, program)| one(name, &program, root.path()));
+    let findings = registries.map(|(name, program)| one(name, &program, root.path(), delay));
     Ok(findings.into_iter().collect::<io::Result<Vec<_>>>()?.concat())
 }
 
-/// Keeps Distribution 3 with that delay in milliseconds, and prints where, until standard input ends: to be profiled.
+/// Keeps Distribution 3 with that delay, and prints where, until standard input ends: to be profiled.
 ///
 /// # Errors
-/// As [`run`], or if `delay` is no number.
-pub fn behind(delay: &str) -> io::Result<()> {
+/// As [`run`].
+pub fn behind(delay: Delay) -> io::Result<()> {
     let root = TempDir::new()?;
     SHAPE.fill(root.path())?;
     let registry = Registry::start(&distribution_3()?, root.path())?;
-    let delay = Duration::from_millis(delay.parse().map_err(io::Error::other)?);
     let proxy = Proxy::start(registry.address(), delay)?;
     println!("{} behind {}", registry.address(), proxy.address());
     io::stdin().read_to_end(&mut Vec::new()).map(drop)
@@ -60,11 +69,11 @@ struct Times {
     registry: Vec<f64>,
 }
 
-fn one(name: &str, program: &Path, root: &Path) -> io::Result<Vec<Finding>> {
+fn one(name: &str, program: &Path, root: &Path, delay: Delay) -> io::Result<Vec<Finding>> {
     let registry = Registry::start(program, root)?;
     // Fills the caches of the registry and the system, for both alike.
     Cleaner::new(registry.address())?.plan(SHAPE.all_tags())?;
-    let proxy = Proxy::start(registry.address(), DELAY)?;
+    let proxy = Proxy::start(registry.address(), delay)?;
     let cleaner = Cleaner::new(proxy.address())?;
     let (mut times, mut cold, mut warm) = (Times::default(), Counts::new(), Counts::new());
     for _ in 0..ROUNDS {
