@@ -11,13 +11,14 @@ use thiserror::Error;
 
 use crate::config::{CollectorMode, Config, Restart};
 use crate::demo::store::Store;
-use crate::demo::sweep::{SweepError, sweep};
+use crate::demo::sweep::sweep;
 use crate::registry::Writer;
 use crate::runtime::bare;
 use crate::runtime::collector::{self, Collected, Event, Mode};
 use crate::runtime::config::{self as registry_config, Cache, ConfigError, RegistryConfig};
 use crate::runtime::docker::{self, Connection, Container, Engine};
 use crate::runtime::measure::{Measured, measure};
+use crate::scan::ScanError;
 use crate::state::RunLog;
 
 /// Where a registry of either generation looks for its configuration when nothing says otherwise.
@@ -82,7 +83,7 @@ pub enum CollectError {
     Collector(#[from] collector::Error),
     /// The demo's sweep.
     #[error(transparent)]
-    Sweep(#[from] SweepError),
+    Sweep(#[from] ScanError),
     /// A repository could not be made visible to the collector.
     #[error("{repository} lists no blob, and none could be added to make the collector see it: {source}")]
     Anchor {
@@ -206,7 +207,7 @@ impl Collector {
         match self {
             Self::Registry(collector) => collector.run(writer, hazards, log).await,
             Self::Sweep(store) => {
-                let swept = sweep(store)?;
+                let swept = sweep(store).await?;
                 Ok(Collected { blobs: swept.removed.len() as u64, ..Collected::default() })
             }
         }

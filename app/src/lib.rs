@@ -18,5 +18,7 @@ pub mod progress;
 pub mod registry;
 pub mod report;
 pub mod runtime;
+pub mod scan;
 pub mod state;
+pub mod storage;
 pub mod survey;

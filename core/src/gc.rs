@@ -4,201 +4,344 @@
 //! any number of indexes and across repositories. Manifests are visited once and by digest alone, so that a child
 //! missing in one repository never hides what it needs in another (FACTS section 3, S2).
 //!
-//! Nothing is read here. The caller feeds the bytes of what [`Marking::unread`] asks for until it asks no more:
-//!
-//! ```
-//! # use clean_registry_core::{gc::{Marking, Stored}, name::{Bytes, Digest}};
-//! # let manifest = br#"{"schemaVersion":2,"layers":[]}"#;
-//! # let mut stored = Stored::default();
-//! # stored.roots.insert(Digest::of(manifest));
-//! # stored.blobs.insert(Digest::of(manifest), Bytes(31));
-//! let mut marking = Marking::new(stored);
-//! loop {
-//!     let unread = marking.unread();
-//!     if unread.is_empty() {
-//!         break;
-//!     }
-//!     for digest in unread {
-//!         marking.read(digest, manifest);
-//!     }
-//! }
-//! assert!(marking.sweep().unwrap().blobs.is_empty());
-//! ```
+//! [`Known`] learns what every manifest lists; [`decide`] then says what is garbage, and keeps what it cannot be sure of:
+//! what is young, what a young link leads to, and whatever something unreadable might need. Nothing is read here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use crate::name::{Bytes, Digest, MediaType};
+use crate::layout::UploadId;
+use crate::name::{Bytes, Digest, RepoName};
+use crate::stored::{Age, BlobId, BlobSet, Spares, Stamp, StorageGap, Stored, StoredRepo, Stray};
 
+mod known;
 mod references;
+mod untagged;
 
-use references::{Listed, listing};
+pub use known::Known;
+pub use references::{Certainty, Listed, NoManifest, References};
 
 /// The largest manifest a registry accepts or serves; what an index lists beyond it can only be a layer.
 ///
 /// <https://github.com/distribution/distribution/blob/v3.1.1/registry/handlers/manifests.go> (`maxManifestBodySize`)
 pub const LARGEST_MANIFEST: Bytes = Bytes(4 << 20);
 
-/// What a scan of a storage found.
-#[derive(Debug, Clone, Default)]
-pub struct Stored {
-    /// The manifests that exist: the digest in the path of every revision link of every repository, and the one in the
-    /// link's content where that is another.
-    pub roots: BTreeSet<Digest>,
-    /// What else is needed whatever the manifests say: signatures of schema 1, blobs too young to judge.
-    pub spared: BTreeSet<Digest>,
-    /// Every stored blob and its size.
-    pub blobs: BTreeMap<Digest, Bytes>,
-    /// Other names of blobs, in whatever repository: the digest in the path of a layer link as text, and the digests
-    /// the links say. Only links that say something else than their path are needed here.
-    pub aliases: BTreeMap<String, BTreeSet<Digest>>,
+/// What is to be removed, and how old it must be. `None` leaves a kind alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// The storage's own time.
+    pub now: Stamp,
+    /// How old a blob, and every layer link that leads to it, must be. It spares pushes the trouble of being sent again; it
+    /// proves nothing (FACTS section 4.2).
+    pub grace: Age,
+    /// Manifests that no tag points at, no index lists and that are about nothing that is there.
+    pub untagged: Option<Age>,
+    /// Layer links whose blob is gone, or goes.
+    pub dangling_links: Option<Age>,
+    /// Uploads that nobody continued.
+    pub uploads: Option<Age>,
+    /// Files a crash of the registry left behind.
+    pub temporary_files: Option<Age>,
+    /// Repositories without manifests, tags and uploads.
+    pub empty_repositories: Option<Age>,
 }
 
-/// Why nothing may be swept: what these manifests need is not known.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Blocked {
-    /// The caller has not fed what was asked for.
-    #[error("manifest {0} has not been read")]
-    Unread(Digest),
-    /// The bytes are stored but say nothing that can be understood as a manifest.
-    #[error("manifest {0} is unreadable: {1}")]
-    Unreadable(Digest, String),
+impl Settings {
+    /// Blobs alone.
+    #[must_use]
+    pub const fn blobs_only(now: Stamp, grace: Age) -> Self {
+        Self {
+            now,
+            grace,
+            untagged: None,
+            dangling_links: None,
+            uploads: None,
+            temporary_files: None,
+            empty_repositories: None,
+        }
+    }
 }
 
-/// What may be swept, and what was noticed on the way.
+/// What nobody needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Garbage {
-    /// The blobs nobody needs, each once, with its size.
-    pub blobs: BTreeMap<Digest, Bytes>,
-    /// Roots whose bytes are gone: links that dangle, harmless to the others.
-    pub dangling: BTreeSet<Digest>,
+    /// The blobs, each once.
+    pub blobs: Vec<GarbageBlob>,
+    /// The manifests, by the repository they are removed from. Their blobs are among the blobs where nothing else needs them.
+    pub manifests: Vec<GarbageManifest>,
+    /// The layer links.
+    pub links: Vec<GarbageLink>,
+    /// The uploads.
+    pub uploads: Vec<GarbageUpload>,
+    /// The temporary files.
+    pub temporary_files: Vec<GarbageFile>,
+    /// The repositories that are empty but for links that lead nowhere they are needed.
+    pub repositories: Vec<RepoName>,
+}
+
+/// A blob that nobody needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GarbageBlob {
+    /// The blob.
+    pub digest: Digest,
+    /// Its size.
+    pub bytes: Bytes,
+}
+
+/// A manifest that nothing needs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GarbageManifest {
+    /// Where.
+    pub repository: RepoName,
+    /// Which.
+    pub digest: Digest,
+}
+
+/// A layer link that leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GarbageLink {
+    /// Where.
+    pub repository: RepoName,
+    /// The blob it was for: a digest, of whatever algorithm.
+    pub digest: String,
+}
+
+/// An upload that nobody continued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GarbageUpload {
+    /// Where.
+    pub repository: RepoName,
+    /// Which.
+    pub id: UploadId,
+    /// What its files take.
+    pub bytes: Bytes,
+    /// Its files, below `docker/registry/v2`.
+    pub keys: Vec<String>,
+}
+
+/// A file that a crash left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GarbageFile {
+    /// Its key below `docker/registry/v2`.
+    pub key: String,
+    /// Its size.
+    pub bytes: Bytes,
 }
 
 impl Garbage {
-    /// The bytes of all blobs together.
+    /// All bytes together, each blob once.
     #[must_use]
-    pub fn size(&self) -> Bytes {
-        self.blobs.values().copied().sum()
+    pub fn bytes(&self) -> Bytes {
+        let blobs = self.blobs.iter().map(|blob| blob.bytes);
+        let uploads = self.uploads.iter().map(|upload| upload.bytes);
+        blobs.chain(uploads).chain(self.temporary_files.iter().map(|file| file.bytes)).sum()
+    }
+
+    /// Whether there is nothing to remove.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.blobs.is_empty()
+            && self.manifests.is_empty()
+            && self.links.is_empty()
+            && self.uploads.is_empty()
+            && self.temporary_files.is_empty()
+            && self.repositories.is_empty()
     }
 }
 
-/// The mark phase: grows the set of what is needed, manifest by manifest.
-#[derive(Debug)]
-pub struct Marking {
-    stored: Stored,
-    marked: BTreeSet<Digest>,
-    /// What was met on the way and may be a manifest.
-    visited: BTreeMap<Digest, Certainty>,
-    frontier: BTreeSet<Digest>,
-    awaited: BTreeSet<Digest>,
-    illegible: BTreeMap<Digest, String>,
+/// Manifests that go, by repository.
+pub type Removed = BTreeMap<RepoName, BTreeSet<Digest>>;
+
+/// What a storage would be rid of, and what was broken in it.
+#[derive(Debug, Clone, Default)]
+pub struct Decided {
+    /// What goes.
+    pub garbage: Garbage,
+    /// What is broken: every gap of the scan, and every manifest that could not be read.
+    pub gaps: Vec<StorageGap>,
 }
 
-/// How sure it is that the bytes behind a digest are a manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Certainty {
-    /// An index lists it as something else, as BuildKit's cache lists layers: if it is no manifest, it is a leaf.
-    Perhaps,
-    /// A root, or listed as a manifest: if it cannot be read, what it needs is unknown.
-    Manifest,
+/// Says what nobody needs in `stored`, once the manifests of `removed` are gone.
+///
+/// `known` must have learned of every manifest that can be reached: see [`Known::unread`].
+#[must_use]
+pub fn decide(stored: &Stored, known: &Known, removed: &Removed, settings: &Settings) -> Decided {
+    let gaps = all_gaps(stored, known);
+    let manifests = match settings.untagged {
+        Some(age) => untagged::find(stored, known, removed, &gaps, (age, settings.now)),
+        None => Vec::new(),
+    };
+    let mut gone = removed.clone();
+    for GarbageManifest { repository, digest } in &manifests {
+        gone.entry(repository.clone()).or_default().insert(*digest);
+    }
+    let mut kept = needed(stored, known, &gone);
+    spare(stored, &gaps, settings, &mut kept);
+    let garbage = Garbage {
+        blobs: old_blobs(stored, &kept, settings),
+        manifests,
+        links: links(stored, &kept, settings),
+        uploads: uploads(stored, settings),
+        temporary_files: temporary_files(&stored.temporary, settings),
+        repositories: empty_repositories(stored, &gone, &gaps, settings),
+    };
+    Decided { garbage, gaps }
 }
 
-impl Marking {
-    /// Starts at the roots.
-    #[must_use]
-    pub fn new(stored: Stored) -> Self {
-        let mut marking = Self {
-            marked: &stored.roots | &stored.spared,
-            stored,
-            visited: BTreeMap::new(),
-            frontier: BTreeSet::new(),
-            awaited: BTreeSet::new(),
-            illegible: BTreeMap::new(),
-        };
-        for root in marking.stored.roots.clone() {
-            marking.visit(root, Certainty::Manifest);
+/// Every blob that some manifest needs which stays when those of `gone` go, the manifests themselves included.
+#[must_use]
+pub fn needed(stored: &Stored, known: &Known, gone: &Removed) -> BlobSet {
+    let mut marked = stored.blobs.set();
+    let mut queue: Vec<BlobId> = Vec::new();
+    let mut late: Vec<Digest> = Vec::new();
+    let mut root = |digest: Digest| match stored.blobs.find(digest) {
+        Some(blob) => queue.push(blob),
+        None => late.push(digest),
+    };
+    for (name, repo) in &stored.repos {
+        let gone = gone.get(name);
+        let stays = |digest: &&Digest| gone.is_none_or(|gone| !gone.contains(*digest));
+        repo.revisions.keys().filter(stays).copied().for_each(&mut root);
+        repo.signatures.iter().copied().for_each(&mut root);
+    }
+    stored.odd.roots.iter().copied().for_each(&mut root);
+    queue.extend(known.reached_from(&late));
+    while let Some(blob) = queue.pop() {
+        if marked.insert(blob) {
+            queue.extend_from_slice(known.lists(blob));
         }
-        marking
     }
+    marked
+}
 
-    /// The stored manifests to be read next, each asked for once. Empty when the marking is complete.
-    #[must_use]
-    pub fn unread(&mut self) -> BTreeSet<Digest> {
-        std::mem::take(&mut self.frontier)
-    }
+/// The gaps that the scan met, and those that the manifests are.
+fn all_gaps(stored: &Stored, known: &Known) -> Vec<StorageGap> {
+    let mut gaps = stored.gaps.clone();
+    gaps.extend(known.gaps(stored));
+    gaps.sort();
+    gaps.dedup();
+    gaps
+}
 
-    /// Takes the bytes of a manifest that was asked for, and marks all they list.
-    ///
-    /// Bytes that were not asked for change nothing. Bytes that could not be fetched are best not fed at all: the sweep
-    /// is then [`Blocked::Unread`].
-    pub fn read(&mut self, digest: Digest, bytes: &[u8]) {
-        if !self.awaited.remove(&digest) {
-            return;
+/// Adds what is kept although nothing that could be read needs it.
+fn spare(stored: &Stored, gaps: &[StorageGap], settings: &Settings, kept: &mut BlobSet) {
+    let wide = gaps.iter().filter(|gap| gap.spares == Spares::Everything);
+    let tainted: BTreeSet<Option<&RepoName>> = wide.map(|gap| gap.repository.as_ref()).collect();
+    for (name, repo) in &stored.repos {
+        let is_tainted = tainted.contains(&None) || tainted.contains(&Some(name));
+        for (blob, stamp) in &repo.layers {
+            if is_tainted || !stamp.is_older(settings.grace, settings.now) {
+                kept.insert(*blob);
+            }
         }
-        match listing(bytes) {
-            Ok(listed) => listed.iter().for_each(|listed| self.mark(listed)),
-            Err(why) => {
-                self.illegible.insert(digest, why.to_string());
+        for (_, target, stamp) in &repo.aliases {
+            let target = target.and_then(|target| stored.blobs.find(target));
+            if let Some(blob) = target.filter(|_| is_tainted || !stamp.is_older(settings.grace, settings.now))
+            {
+                kept.insert(blob);
             }
         }
     }
-
-    /// What nobody needs.
-    ///
-    /// # Errors
-    /// [`Blocked`] if any manifest that counts was not read, or not understood: then nothing may be swept.
-    pub fn sweep(self) -> Result<Garbage, Blocked> {
-        if let Some(digest) = self.awaited.first() {
-            return Err(Blocked::Unread(*digest));
-        }
-        for (digest, why) in self.illegible {
-            if self.visited.get(&digest) == Some(&Certainty::Manifest) {
-                return Err(Blocked::Unreadable(digest, why));
-            }
-        }
-        let Stored { roots, blobs, .. } = self.stored;
-        let dangling = roots.into_iter().filter(|root| !blobs.contains_key(root)).collect();
-        let blobs = blobs.into_iter().filter(|(digest, _)| !self.marked.contains(digest)).collect();
-        Ok(Garbage { blobs, dangling })
+    for blob in &stored.odd.layers {
+        kept.insert(*blob);
     }
-
-    fn mark(&mut self, listed: &Listed) {
-        let named = listed.digest.parse::<Digest>().ok();
-        let aliased = self.stored.aliases.get(&listed.digest).into_iter().flatten().copied();
-        for digest in named.into_iter().chain(aliased).collect::<Vec<_>>() {
-            self.marked.insert(digest);
-            if let Some(certainty) = listed.certainty() {
-                self.visit(digest, certainty);
-            }
-        }
-    }
-
-    fn visit(&mut self, digest: Digest, certainty: Certainty) {
-        let Some(size) = self.stored.blobs.get(&digest) else { return };
-        if certainty == Certainty::Perhaps && *size > LARGEST_MANIFEST {
-            return;
-        }
-        if let Some(known) = self.visited.get_mut(&digest) {
-            *known = certainty.max(*known);
-            return;
-        }
-        self.visited.insert(digest, certainty);
-        self.frontier.insert(digest);
-        self.awaited.insert(digest);
+    if !tainted.is_empty() {
+        spare_unlinked(stored, kept);
     }
 }
 
-impl Listed {
-    fn certainty(&self) -> Option<Certainty> {
-        match &self.media_type {
-            Some(media_type) if MediaType::new(media_type).is_manifest() => Some(Certainty::Manifest),
-            None if self.is_child() => Some(Certainty::Manifest),
-            _ if self.is_child() => Some(Certainty::Perhaps),
-            _ => None,
+/// What nothing links may be what the unreadable needs: its own bytes tell no more.
+fn spare_unlinked(stored: &Stored, kept: &mut BlobSet) {
+    let mut linked = stored.blobs.set();
+    for repo in stored.repos.values() {
+        let targets = repo.aliases.iter().filter_map(|(_, target, _)| stored.blobs.find((*target)?));
+        for blob in repo.layers.iter().map(|(blob, _)| *blob).chain(targets) {
+            linked.insert(blob);
         }
     }
+    for blob in stored.blobs.ids().filter(|blob| !linked.contains(*blob)) {
+        kept.insert(blob);
+    }
+}
+
+fn old_blobs(stored: &Stored, kept: &BlobSet, settings: &Settings) -> Vec<GarbageBlob> {
+    let unneeded = stored.blobs.iter().filter(|(id, _)| !kept.contains(*id));
+    unneeded
+        .filter(|(_, blob)| blob.stamp.is_older(settings.grace, settings.now))
+        .map(|(_, blob)| GarbageBlob { digest: blob.digest, bytes: blob.size })
+        .collect()
+}
+
+fn links(stored: &Stored, kept: &BlobSet, settings: &Settings) -> Vec<GarbageLink> {
+    let Some(age) = settings.dangling_links else { return Vec::new() };
+    let is_old = |stamp: &Stamp| stamp.is_older(age, settings.now);
+    let goes = |blob: BlobId| {
+        !kept.contains(blob) && stored.blobs.get(blob).stamp.is_older(settings.grace, settings.now)
+    };
+    let mut links = Vec::new();
+    for (name, repo) in &stored.repos {
+        let link = |digest: String| GarbageLink { repository: name.clone(), digest };
+        let to_garbage = repo.layers.iter().filter(|(blob, stamp)| goes(*blob) && is_old(stamp));
+        links.extend(to_garbage.map(|(blob, _)| link(stored.blobs.get(*blob).digest.to_string())));
+        let to_nothing = repo.dangling.iter().filter(|(_, stamp)| is_old(stamp));
+        links.extend(to_nothing.map(|(digest, _)| link(digest.to_string())));
+        for (alias, target, stamp) in &repo.aliases {
+            // One that says nothing may be repaired; one that says what is not there never can.
+            let leads_nowhere = target.is_some_and(|target| stored.blobs.find(target).is_none_or(goes));
+            if leads_nowhere && is_old(stamp) {
+                links.push(link(alias.clone()));
+            }
+        }
+    }
+    links
+}
+
+fn uploads(stored: &Stored, settings: &Settings) -> Vec<GarbageUpload> {
+    let Some(age) = settings.uploads else { return Vec::new() };
+    let mut uploads = Vec::new();
+    for (name, repo) in &stored.repos {
+        for (id, upload) in
+            repo.uploads.iter().filter(|(_, upload)| upload.newest.is_older(age, settings.now))
+        {
+            uploads.push(GarbageUpload {
+                repository: name.clone(),
+                id: id.clone(),
+                bytes: upload.size,
+                keys: upload.keys.clone(),
+            });
+        }
+    }
+    uploads
+}
+
+fn temporary_files(files: &[Stray], settings: &Settings) -> Vec<GarbageFile> {
+    let Some(age) = settings.temporary_files else { return Vec::new() };
+    let old = files.iter().filter(|file| file.stamp.is_older(age, settings.now));
+    old.map(|file| GarbageFile { key: file.key.clone(), bytes: file.size }).collect()
+}
+
+fn empty_repositories(
+    stored: &Stored,
+    gone: &Removed,
+    gaps: &[StorageGap],
+    settings: &Settings,
+) -> Vec<RepoName> {
+    let Some(age) = settings.empty_repositories else { return Vec::new() };
+    let broken: BTreeSet<&RepoName> = gaps.iter().filter_map(|gap| gap.repository.as_ref()).collect();
+    let is_empty = |name: &RepoName, repo: &StoredRepo| {
+        let gone = gone.get(name);
+        repo.tags.is_empty()
+            && repo.unknown == 0
+            && repo.revisions.keys().all(|digest| gone.is_some_and(|gone| gone.contains(digest)))
+            && repo
+                .uploads
+                .values()
+                .all(|upload| settings.uploads.is_some_and(|age| upload.newest.is_older(age, settings.now)))
+            && repo.newest().is_none_or(|newest| newest.is_older(age, settings.now))
+    };
+    let empty = stored.repos.iter().filter(|(name, repo)| !broken.contains(name) && is_empty(name, repo));
+    empty.map(|(name, _)| name.clone()).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use crate::name::{Digest, NameError, RepoName, Tag};
 
 /// Where all keys start, below the storage's root directory.
@@ -85,14 +87,29 @@ impl Place {
         if let Some(rest) = key.strip_prefix("blobs/sha256/") {
             return parse_blob(rest);
         }
+        let (repo, rest) = Self::split(key)?;
+        Self::within(&repo.parse().ok()?, rest)
+    }
+
+    /// The name of the repository that the file at `key` is in, and the rest of the key, beginning with `_`; `None` outside of
+    /// repositories. Whether a registry would take that name is another matter.
+    #[must_use]
+    pub fn split(key: &str) -> Option<(&str, &str)> {
         // The first component that starts with `_` ends the name: no component of a name may start so.
-        let (repo, rest) = key.strip_prefix("repositories/")?.split_once("/_")?;
+        let inside = key.strip_prefix("repositories/")?;
+        let at = inside.find("/_")?;
+        Some((&inside[..at], &inside[at + 1..]))
+    }
+
+    /// As [`Place::parse`], for what [`Place::split`] has split.
+    #[must_use]
+    pub fn within(repo: &RepoName, rest: &str) -> Option<Self> {
         let (area, rest) = rest.split_once('/')?;
-        let repo: RepoName = repo.parse().ok()?;
+        let repo = repo.clone();
         match area {
-            "layers" => parse_layer(repo, rest.strip_suffix("/link")?),
-            "manifests" => parse_manifest(repo, rest.strip_suffix("/link")?),
-            "uploads" => parse_upload(repo, rest),
+            "_layers" => parse_layer(repo, rest.strip_suffix("/link")?),
+            "_manifests" => parse_manifest(repo, rest.strip_suffix("/link")?),
+            "_uploads" => parse_upload(repo, rest),
             _ => None,
         }
     }
@@ -135,6 +152,36 @@ impl Place {
 #[must_use]
 pub fn may_be_a_root(key: &str) -> bool {
     key.starts_with("repositories/") && key.contains("/_manifests/revisions/") && key.ends_with("/link")
+}
+
+/// What a folder of the layout holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Folder {
+    /// Anything: it has to be looked through.
+    Open,
+    /// Folders, each of them around one file of this name.
+    Leaves(&'static str),
+    /// As `Leaves("link")`, and beside the link there may be a folder `signatures`, which has to be looked through.
+    Revisions,
+}
+
+impl Folder {
+    /// What the folder at `key` holds. A registry that puts anything else there would not be understood by itself.
+    #[must_use]
+    pub fn at(key: &str) -> Self {
+        if let Some(shard) = key.strip_prefix("blobs/sha256/") {
+            return if shard.len() == 2 { Self::Leaves("data") } else { Self::Open };
+        }
+        let Some((_, area)) = key.strip_prefix("repositories/").and_then(|key| key.split_once("/_")) else {
+            return Self::Open;
+        };
+        match area.split('/').collect::<Vec<_>>()[..] {
+            ["layers", _] => Self::Leaves("link"),
+            ["manifests", "revisions", _] => Self::Revisions,
+            ["manifests", "tags"] => Self::Leaves("current/link"),
+            _ => Self::Open,
+        }
+    }
 }
 
 fn parse_blob(rest: &str) -> Option<Place> {
@@ -250,6 +297,18 @@ impl FromStr for UploadId {
         } else {
             Err(NotAnUploadId(text.to_owned()))
         }
+    }
+}
+
+impl Serialize for UploadId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for UploadId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

@@ -14,6 +14,8 @@ pub mod manifest;
 pub mod inventory;
 // Distribution's storage paths and what they mean.
 pub mod layout;
+// What a storage holds, as one pass over it sees.
+pub mod stored;
 // Who needs whom.
 pub mod graph;
 // Keep on grounds, or remove for a cause.

@@ -56,6 +56,18 @@ impl Digest {
         })
     }
 
+    /// The first byte, by which storages are divided.
+    #[must_use]
+    pub const fn first(&self) -> u8 {
+        self.0[0]
+    }
+
+    /// The raw bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The first 12 digits, for people.
     #[must_use]
     pub fn short(&self) -> String {

@@ -7,12 +7,69 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use thiserror::Error;
 
-/// A digest as a manifest lists it, of whatever algorithm.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Listed {
+use crate::name::{Digest, MediaType};
+
+/// What a manifest lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct References {
+    /// Everything it needs: configuration, layers, children, and whatever else has a digest in it.
+    pub listed: Vec<Listed>,
+    /// What it is about. It does not need it: that may be gone.
+    pub subject: Option<Digest>,
+}
+
+/// A digest as a manifest lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The digest, of whatever algorithm.
     pub digest: String,
-    pub media_type: Option<String>,
-    place: Where,
+    /// How sure it is that a manifest is behind it; `None` where it cannot be one.
+    pub certainty: Option<Certainty>,
+}
+
+/// How sure it is that the bytes behind a digest are a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Certainty {
+    /// An index lists it as something else, as BuildKit's cache lists layers: if it is no manifest, it is a leaf.
+    Perhaps,
+    /// A root, or listed as a manifest: if it cannot be read, what it needs is unknown.
+    Manifest,
+}
+
+/// Why bytes are no manifest.
+#[derive(Debug, Error)]
+pub enum NoManifest {
+    /// It cannot be parsed.
+    #[error("not JSON: {0}")]
+    NotJson(#[from] serde_json::Error),
+    /// It is something else.
+    #[error("none of the fields of a manifest is there")]
+    NoField,
+}
+
+/// The fields of which every manifest has at least one.
+const FIELDS: [&str; 5] = ["config", "layers", "manifests", "blobs", "fslayers"];
+
+impl References {
+    /// All digests that the manifest in `bytes` lists.
+    ///
+    /// # Errors
+    /// When it is no manifest.
+    pub fn read(bytes: &[u8]) -> Result<Self, NoManifest> {
+        let Json::Map(fields) = serde_json::from_slice(bytes)? else { return Err(NoManifest::NoField) };
+        if !fields.iter().any(|(name, _)| FIELDS.contains(&name.as_str())) {
+            return Err(NoManifest::NoField);
+        }
+        let mut references = Self::default();
+        for (name, value) in fields {
+            match name.as_str() {
+                "subject" => references.subject = value.texts(&["digest"]).find_map(|text| text.parse().ok()),
+                "manifests" => value.collect(Where::Child, &mut references.listed),
+                _ => value.collect(Where::Elsewhere, &mut references.listed),
+            }
+        }
+        Ok(references)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,38 +79,15 @@ enum Where {
     Elsewhere,
 }
 
-impl Listed {
-    /// Listed among the children of an index.
-    pub(super) fn is_child(&self) -> bool {
-        self.place == Where::Child
+impl Where {
+    fn certainty(self, media_type: Option<&String>) -> Option<Certainty> {
+        match media_type {
+            Some(media_type) if MediaType::new(media_type).is_manifest() => Some(Certainty::Manifest),
+            None if self == Self::Child => Some(Certainty::Manifest),
+            _ if self == Self::Child => Some(Certainty::Perhaps),
+            _ => None,
+        }
     }
-}
-
-/// Why bytes are no manifest.
-#[derive(Debug, Error)]
-pub(super) enum NoManifest {
-    #[error("not JSON: {0}")]
-    NotJson(#[from] serde_json::Error),
-    #[error("none of the fields of a manifest is there")]
-    NoField,
-}
-
-/// The fields of which every manifest has at least one.
-const FIELDS: [&str; 5] = ["config", "layers", "manifests", "blobs", "fslayers"];
-
-/// All digests that the manifest in `bytes` lists.
-pub(super) fn listing(bytes: &[u8]) -> Result<Vec<Listed>, NoManifest> {
-    let Json::Map(fields) = serde_json::from_slice(bytes)? else { return Err(NoManifest::NoField) };
-    if !fields.iter().any(|(name, _)| FIELDS.contains(&name.as_str())) {
-        return Err(NoManifest::NoField);
-    }
-    let mut found = Vec::new();
-    // The subject is what a referrer is about, not what it needs: it may be gone.
-    for (name, value) in fields.iter().filter(|(name, _)| name != "subject") {
-        let place = if name == "manifests" { Where::Child } else { Where::Elsewhere };
-        value.collect(place, &mut found);
-    }
-    Ok(found)
 }
 
 /// JSON with repeated keys kept and keys in lower case; of the scalars only texts matter.
@@ -65,22 +99,19 @@ enum Json {
 }
 
 impl Json {
+    /// The texts under any of these keys, if it is an object.
+    fn texts(&self, wanted: &'static [&str]) -> impl DoubleEndedIterator<Item = &String> {
+        let fields: &[(String, Self)] = if let Self::Map(fields) = self { fields } else { &[] };
+        let named = fields.iter().filter(|(name, _)| wanted.contains(&name.as_str()));
+        named.filter_map(|(_, value)| if let Self::Text(text) = value { Some(text) } else { None })
+    }
+
     fn collect(&self, place: Where, found: &mut Vec<Listed>) {
         match self {
             Self::Map(fields) => {
-                let texts = |wanted: &'static [&str]| {
-                    fields.iter().filter(|(name, _)| wanted.contains(&name.as_str())).filter_map(
-                        |(_, value)| {
-                            if let Self::Text(text) = value { Some(text) } else { None }
-                        },
-                    )
-                };
-                let media_type = texts(&["mediatype"]).next_back();
-                found.extend(texts(&["digest", "blobsum"]).map(|digest| Listed {
-                    digest: digest.clone(),
-                    media_type: media_type.cloned(),
-                    place,
-                }));
+                let certainty = place.certainty(self.texts(&["mediatype"]).next_back());
+                let digests = self.texts(&["digest", "blobsum"]);
+                found.extend(digests.map(|digest| Listed { digest: digest.clone(), certainty }));
                 fields.iter().for_each(|(_, value)| value.collect(place, found));
             }
             Self::List(items) => items.iter().for_each(|item| item.collect(place, found)),

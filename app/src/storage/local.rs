@@ -1,0 +1,417 @@
+//! A storage on the local disk.
+//!
+//! Files are removed, hidden and restored only where no symbolic link is on the way: what a link leads to may be anybody's.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, mkdirat, openat, openat2, renameat_with,
+    statat, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::walk::{Walk, entry};
+use super::{Depth, Entry, Folders, Hidden, Multipart, OnRead, QUARANTINE, Sink, Storage, StorageError};
+
+/// More threads than this only queue up before the disk.
+const MOST_THREADS: usize = 8;
+/// The largest file that is read: links are 71 bytes, manifests at most 4 MiB.
+const LARGEST_READ: u64 = 64 << 20;
+/// Most manifests are read in one call.
+const FIRST_READ: usize = 16 << 10;
+
+/// A storage below a directory.
+#[derive(Debug)]
+pub struct Local {
+    path: PathBuf,
+    root: OwnedFd,
+    calls: AtomicU64,
+    threads: usize,
+}
+
+impl Local {
+    /// Opens the storage whose root directory is `path`, which must exist.
+    ///
+    /// # Errors
+    /// When it is no directory, or cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        let failed = |source: io::Error| StorageError::Io { key: path.display().to_string(), source };
+        let path = path.canonicalize().map_err(failed)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&path, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+        let threads = thread::available_parallelism().map_or(1, usize::from).clamp(2, MOST_THREADS);
+        Ok(Self { path, root, calls: AtomicU64::new(0), threads })
+    }
+
+    /// The root directory, resolved.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn called(&self, times: u64) {
+        self.calls.fetch_add(times, Ordering::Relaxed);
+    }
+
+    fn read_now(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        self.called(3);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = match openat(&self.root, key, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(error) => return Err(failed(key, error)),
+        };
+        read_whole(file).map(Some).map_err(|source| StorageError::Io { key: key.to_owned(), source })
+    }
+
+    fn stat_now(&self, key: &str) -> Result<Option<Entry>, StorageError> {
+        self.called(1);
+        match statat(&self.root, key, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                Ok(Some(entry(key.to_owned(), &stat)))
+            }
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(failed(key, error)),
+        }
+    }
+
+    /// The folder that `key` lies in, reached without symbolic links; `None` if it is not there.
+    fn folder_of<'k>(&self, key: &'k str) -> Result<Option<(OwnedFd, &'k str)>, StorageError> {
+        let (folder, name) = key.rsplit_once('/').unwrap_or((".", key));
+        self.called(2);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
+        let opened = match openat2(&self.root, folder, flags, Mode::empty(), resolve) {
+            Err(Errno::NOSYS) => self.open_step_by_step(folder, flags),
+            opened => opened,
+        };
+        match opened {
+            Ok(folder) => Ok(Some((folder, name))),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(failed(key, error)),
+        }
+    }
+
+    /// As `openat2` does it, on a kernel that has none.
+    fn open_step_by_step(&self, folder: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let mut at = openat(&self.root, ".", flags, Mode::empty())?;
+        for part in folder.split('/').filter(|part| *part != ".") {
+            at = openat(&at, part, flags | OFlags::NOFOLLOW, Mode::empty())?;
+        }
+        Ok(at)
+    }
+
+    fn remove_now(&self, key: &str, folders: Folders) -> Result<(), StorageError> {
+        let Some((folder, name)) = self.folder_of(key)? else { return Ok(()) };
+        self.called(1);
+        match unlinkat(&folder, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(failed(key, error)),
+        }
+        if folders == Folders::RemoveEmpty {
+            self.remove_empty_above(key);
+        }
+        Ok(())
+    }
+
+    /// Removes the folders that `key` was the last in, from the inside out. One that is not empty ends it. What cannot be
+    /// removed takes no room worth an error.
+    fn remove_empty_above(&self, key: &str) {
+        let mut key = key;
+        while let Some((folder, _)) = key.rsplit_once('/') {
+            // `docker/registry/v2/blobs` and its like stay.
+            if folder.split('/').count() <= 4 {
+                return;
+            }
+            let Ok(Some((parent, name))) = self.folder_of(folder) else { return };
+            self.called(1);
+            if unlinkat(&parent, name, AtFlags::REMOVEDIR).is_err() {
+                return;
+            }
+            key = folder;
+        }
+    }
+
+    fn remove_empty_below(&self, key: &str) -> Result<u64, StorageError> {
+        let Some((parent, name)) = self.folder_of(key)? else { return Ok(0) };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let folder = match openat(&parent, name, flags, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(0),
+            Err(error) => return Err(failed(key, error)),
+        };
+        let (mut removed, mut inside) = (0, Vec::new());
+        for entry in rustix::fs::Dir::new(folder).map_err(|error| failed(key, error))? {
+            let entry = entry.map_err(|error| failed(key, error))?;
+            let text = entry.file_name().to_str().unwrap_or_default().to_owned();
+            if entry.file_type() == FileType::Directory && !matches!(text.as_str(), "" | "." | "..") {
+                inside.push(text);
+            }
+        }
+        for folder in inside {
+            removed += self.remove_empty_below(&format!("{key}/{folder}"))?;
+        }
+        self.called(5);
+        match unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) => Ok(removed + 1),
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => Ok(removed),
+            Err(error) => Err(failed(key, error)),
+        }
+    }
+
+    /// Makes the folders that `key` lies in, and opens the innermost.
+    fn make_folder_of<'k>(&self, key: &'k str) -> Result<(OwnedFd, &'k str), StorageError> {
+        if let Some(there) = self.folder_of(key)? {
+            return Ok(there);
+        }
+        let (folder, _) = key.rsplit_once('/').unwrap_or((".", key));
+        for (at, _) in folder.match_indices('/').chain([(folder.len(), "")]) {
+            self.called(1);
+            match mkdirat(&self.root, &folder[..at], Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(failed(key, error)),
+            }
+        }
+        self.folder_of(key)?.ok_or_else(|| failed(key, Errno::NOENT))
+    }
+
+    fn hide_now(&self, key: &str, run: &str) -> Result<(), StorageError> {
+        let Some((from, name)) = self.folder_of(key)? else { return Ok(()) };
+        let hidden = format!("{QUARANTINE}/{run}/{key}");
+        let (to, _) = self.make_folder_of(&hidden)?;
+        self.called(1);
+        match renameat_with(&from, name, &to, name, RenameFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(failed(key, error)),
+        }
+    }
+
+    fn restore_now(&self, hidden: &Hidden) -> Result<(), StorageError> {
+        let Some((from, name)) = self.folder_of(&hidden.place)? else { return Ok(()) };
+        let (to, name_there) = self.make_folder_of(&hidden.key)?;
+        self.called(1);
+        match renameat_with(&from, name, &to, name_there, RenameFlags::NOREPLACE) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(Errno::EXIST) => return self.remove_now(&hidden.place, Folders::RemoveEmpty),
+            // Not every file system can do this; none loses anything by a hard link in between.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                match rustix::fs::linkat(&from, name, &to, name_there, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::EXIST) => {
+                        return self.remove_now(&hidden.place, Folders::RemoveEmpty);
+                    }
+                    Err(error) => return Err(failed(&hidden.key, error)),
+                }
+            }
+            Err(error) => return Err(failed(&hidden.key, error)),
+        }
+        self.remove_empty_above(&hidden.place);
+        Ok(())
+    }
+
+    fn write_now(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
+        use io::Write as _;
+        let (folder, name) = self.make_folder_of(key).map_err(io::Error::other)?;
+        let temporary = format!(".{name}.{}.clean-registry", std::process::id());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mut file = File::from(openat(&folder, &temporary, flags, Mode::from_raw_mode(0o644))?);
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        let placed = written
+            .and_then(|()| Ok(renameat_with(&folder, &temporary, &folder, name, RenameFlags::empty())?));
+        if placed.is_err() {
+            let _ = unlinkat(&folder, &temporary, AtFlags::empty());
+        }
+        placed.and_then(|()| Ok(rustix::fs::fsync(&folder)?))
+    }
+
+    /// Does `work` for each of `items` on several threads; returns what failed.
+    fn each<T: Send + Sync, E: Send>(
+        &self,
+        items: Vec<T>,
+        work: impl Fn(&T) -> Result<(), E> + Sync,
+    ) -> Vec<(T, E)> {
+        let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let threads = self.threads.min(items.len().div_ceil(64));
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while let Some((at, item)) = pick(&items, &next) {
+                        if let Err(error) = work(item) {
+                            failed.lock().unwrap_or_else(PoisonError::into_inner).push((at, error));
+                        }
+                    }
+                });
+            }
+        });
+        let mut errors: Vec<(usize, E)> = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        errors.sort_by_key(|(at, _)| *at);
+        let mut errors = errors.into_iter().peekable();
+        let with_errors = items.into_iter().enumerate();
+        with_errors
+            .filter_map(|(at, item)| {
+                errors.next_if(|(failed, _)| *failed == at).map(|(_, error)| (item, error))
+            })
+            .collect()
+    }
+}
+
+fn pick<'i, T>(items: &'i [T], next: &AtomicUsize) -> Option<(usize, &'i T)> {
+    let at = next.fetch_add(1, Ordering::Relaxed);
+    items.get(at).map(|item| (at, item))
+}
+
+fn failed(key: &str, error: Errno) -> StorageError {
+    StorageError::Io { key: key.to_owned(), source: error.into() }
+}
+
+/// A file that fills less than what was asked for has ended: one call for most.
+fn read_whole(mut file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; FIRST_READ];
+    let mut length = 0;
+    loop {
+        match file.read(&mut bytes[length..]) {
+            Ok(read) if length + read < bytes.len() => {
+                bytes.truncate(length + read);
+                return Ok(bytes);
+            }
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if length as u64 >= LARGEST_READ {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than any manifest"));
+        }
+        bytes.resize(length * 4, 0);
+    }
+}
+
+/// Work on the disk blocks its thread; the others go on.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+impl Storage for Local {
+    fn location(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn requests(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        depth: Depth,
+        sink: Sink<'a>,
+    ) -> BoxFuture<'a, Result<(), StorageError>> {
+        Box::pin(async move {
+            let walk = Walk::new(self.root.as_fd(), depth, sink, &self.calls);
+            blocking(|| walk.run(prefix.trim_end_matches('/'), self.threads))
+        })
+    }
+
+    fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, StorageError>> {
+        Box::pin(async move { blocking(|| self.read_now(key)) })
+    }
+
+    fn read_all<'a>(&'a self, keys: Vec<String>, on_read: OnRead<'a>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            blocking(|| {
+                self.each(keys, |key| {
+                    on_read(key.clone(), self.read_now(key));
+                    Ok::<(), ()>(())
+                });
+            });
+        })
+    }
+
+    fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>, StorageError>> {
+        Box::pin(async move { blocking(|| self.stat_now(key)) })
+    }
+
+    fn write<'a>(&'a self, key: &'a str, bytes: Vec<u8>) -> BoxFuture<'a, Result<(), StorageError>> {
+        Box::pin(async move {
+            let written = blocking(|| self.write_now(key, &bytes));
+            written.map_err(|source| StorageError::Io { key: key.to_owned(), source })
+        })
+    }
+
+    fn remove<'a>(
+        &'a self,
+        keys: Vec<String>,
+        folders: Folders,
+    ) -> BoxFuture<'a, Vec<(String, StorageError)>> {
+        Box::pin(async move { blocking(|| self.each(keys, |key| self.remove_now(key, folders))) })
+    }
+
+    fn remove_empty_folders<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<u64, StorageError>> {
+        Box::pin(async move { blocking(|| self.remove_empty_below(prefix.trim_end_matches('/'))) })
+    }
+
+    fn hide<'a>(&'a self, keys: Vec<String>, run: &'a str) -> BoxFuture<'a, Vec<(String, StorageError)>> {
+        Box::pin(async move { blocking(|| self.each(keys, |key| self.hide_now(key, run))) })
+    }
+
+    fn hidden(&self) -> BoxFuture<'_, Result<Vec<Hidden>, StorageError>> {
+        Box::pin(async move {
+            let found = Mutex::new(Vec::new());
+            let note = |entries: Vec<Entry>| {
+                let hidden = entries.into_iter().filter_map(hidden);
+                found.lock().unwrap_or_else(PoisonError::into_inner).extend(hidden);
+            };
+            self.list(QUARANTINE, Depth::Everything, &note).await?;
+            let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+            found.sort();
+            Ok(found)
+        })
+    }
+
+    fn restore<'a>(&'a self, hidden: &'a Hidden) -> BoxFuture<'a, Result<(), StorageError>> {
+        Box::pin(async move { blocking(|| self.restore_now(hidden)) })
+    }
+
+    fn purge<'a>(&'a self, hidden: Vec<Hidden>) -> BoxFuture<'a, Vec<(Hidden, StorageError)>> {
+        Box::pin(async move {
+            blocking(|| self.each(hidden, |hidden| self.remove_now(&hidden.place, Folders::RemoveEmpty)))
+        })
+    }
+
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StorageError>> {
+        Box::pin(async move {
+            let key = format!("{QUARANTINE}/clock-{}", std::process::id());
+            self.write(&key, Vec::new()).await?;
+            let seen = self.stat(&key).await?;
+            self.remove(vec![key.clone()], Folders::Keep).await;
+            self.remove_empty_folders(QUARANTINE).await?;
+            let now = seen.and_then(|entry| entry.modified.at());
+            now.ok_or_else(|| failed(&key, Errno::NOENT))
+        })
+    }
+
+    fn multipart_uploads<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<Multipart>, StorageError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn abort<'a>(&'a self, _: &'a Multipart) -> BoxFuture<'a, Result<(), StorageError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// `<quarantine>/<run>/<key>`
+fn hidden(entry: Entry) -> Option<Hidden> {
+    let Entry { key: place, size, .. } = entry;
+    let (run, key) = place.strip_prefix(QUARANTINE)?.strip_prefix('/')?.split_once('/')?;
+    Some(Hidden { run: run.to_owned(), key: key.to_owned(), size, place: place.clone() })
+}

@@ -1,0 +1,246 @@
+//! Walks a storage on the local disk, several threads at once, with as few system calls as the layout allows.
+//!
+//! Where the layout says that a folder holds nothing but folders around one `link` or `data`, each is one `fstatat`: the folder
+//! inside is never opened. A general walk opens, reads twice and closes it.
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
+
+use clean_registry_core::layout::{Folder, PREFIX};
+use clean_registry_core::name::Bytes;
+use clean_registry_core::stored::Stamp;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, openat, statat};
+use rustix::io::Errno;
+
+use super::{Depth, Entry, Sink, StorageError};
+
+/// Bytes of names that the system hands over at once.
+const NAMES: usize = 32 << 10;
+/// Links that lead from folder to folder; more are a loop.
+const MOST_LINKS: u32 = 8;
+
+/// A walk under way.
+pub(super) struct Walk<'a> {
+    root: BorrowedFd<'a>,
+    depth: Depth,
+    sink: Sink<'a>,
+    calls: &'a AtomicU64,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Task>,
+    /// Folders waiting or being read; none left is the end.
+    unfinished: usize,
+    error: Option<StorageError>,
+}
+
+/// A folder to be read.
+struct Task {
+    key: String,
+    /// How many symbolic links led here.
+    links: u32,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(root: BorrowedFd<'a>, depth: Depth, sink: Sink<'a>, calls: &'a AtomicU64) -> Self {
+        Self { root, depth, sink, calls, queue: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Walks what lies below the folder `key`, which need not exist.
+    pub(super) fn run(self, key: &str, threads: usize) -> Result<(), StorageError> {
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(vec![Task { key: key.to_owned(), links: 0 }]);
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| self.work());
+            }
+        });
+        let queue = self.queue.into_inner().unwrap_or_else(PoisonError::into_inner);
+        queue.error.map_or(Ok(()), Err)
+    }
+
+    fn work(&self) {
+        let mut buffer = vec![MaybeUninit::uninit(); NAMES];
+        while let Some(task) = self.next() {
+            let done = Reading { walk: self, task: &task, found: Vec::new(), folders: Vec::new(), calls: 0 }
+                .read(&mut buffer);
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.unfinished -= 1;
+            match done {
+                Ok(folders) => queue.add(folders),
+                Err(error) => queue.error = Some(error),
+            }
+            drop(queue);
+            self.changed.notify_all();
+        }
+    }
+
+    fn next(&self) -> Option<Task> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if queue.unfinished == 0 || queue.error.is_some() {
+                return None;
+            }
+            if let Some(task) = queue.waiting.pop() {
+                return Some(task);
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Queue {
+    fn add(&mut self, folders: Vec<Task>) {
+        self.unfinished += folders.len();
+        self.waiting.extend(folders);
+    }
+}
+
+/// One folder being read.
+struct Reading<'w, 'a> {
+    walk: &'w Walk<'a>,
+    task: &'w Task,
+    found: Vec<Entry>,
+    folders: Vec<Task>,
+    calls: u64,
+}
+
+impl Reading<'_, '_> {
+    fn read(mut self, buffer: &mut [MaybeUninit<u8>]) -> Result<Vec<Task>, StorageError> {
+        self.calls = 4; // open, the names, that there are no more, close
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let key: &str = if self.task.key.is_empty() { "." } else { &self.task.key };
+        let folder = match openat(self.walk.root, key, flags, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
+            Err(error) => return Err(self.failed(&self.task.key, error)),
+        };
+        let known = match self.walk.depth {
+            Depth::Layout => self.below_prefix().map_or(Folder::Open, Folder::at),
+            Depth::Everything => Folder::Open,
+        };
+        self.names(&folder, known, buffer)?;
+        self.walk.calls.fetch_add(self.calls, Ordering::Relaxed);
+        if !self.found.is_empty() {
+            (self.walk.sink)(self.found);
+        }
+        Ok(self.folders)
+    }
+
+    fn below_prefix(&self) -> Option<&str> {
+        self.task.key.strip_prefix(PREFIX)?.strip_prefix('/')
+    }
+
+    fn names(
+        &mut self,
+        folder: &OwnedFd,
+        known: Folder,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Result<(), StorageError> {
+        let mut entries = RawDir::new(folder, buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(|error| self.failed(&self.task.key, error))?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            // A name that is no text is nobody's: no registry makes one.
+            let Ok(text) = name.to_str() else { continue };
+            self.entry(folder.as_fd(), known, text, (name, entry.file_type()))?;
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        folder: BorrowedFd<'_>,
+        known: Folder,
+        text: &str,
+        (name, kind): (&CStr, FileType),
+    ) -> Result<(), StorageError> {
+        let key =
+            if self.task.key.is_empty() { text.to_owned() } else { format!("{}/{text}", self.task.key) };
+        let (kind, stat) = match kind {
+            FileType::Directory => (kind, None),
+            _ => match self.stat(folder, name, &key)? {
+                Some(stat) => (FileType::from_raw_mode(stat.st_mode), Some(stat)),
+                None => return Ok(()),
+            },
+        };
+        match (kind, known) {
+            (FileType::RegularFile, _) => self.found.extend(stat.map(|stat| entry(key, &stat))),
+            (FileType::Symlink, _) => self.link(key),
+            (FileType::Directory, Folder::Open) => {
+                self.folders.push(Task { key, links: self.task.links });
+            }
+            (FileType::Directory, Folder::Leaves(leaf)) => self.leaf(folder, text, key, leaf)?,
+            (FileType::Directory, Folder::Revisions) => {
+                let signatures = format!("{key}/signatures");
+                if self.stat(folder, format!("{text}/signatures"), &signatures)?.is_some() {
+                    self.folders.push(Task { key: signatures, links: self.task.links });
+                }
+                self.leaf(folder, text, key, "link")?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn leaf(
+        &mut self,
+        folder: BorrowedFd<'_>,
+        name: &str,
+        key: String,
+        leaf: &str,
+    ) -> Result<(), StorageError> {
+        let key = format!("{key}/{leaf}");
+        if let Some(stat) = self.stat(folder, format!("{name}/{leaf}"), &key)?
+            && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        {
+            self.found.push(entry(key, &stat));
+        }
+        Ok(())
+    }
+
+    /// A registry follows links as it follows folders: what a repository behind one needs must be seen. Blobs behind one are
+    /// read where they are needed, and never listed: what is not listed is not removed.
+    fn link(&mut self, key: String) {
+        let is_blob = self.below_prefix().is_some_and(|below| below.starts_with("blobs"));
+        if !is_blob && self.task.links < MOST_LINKS {
+            self.folders.push(Task { key, links: self.task.links + 1 });
+        }
+    }
+
+    fn stat(
+        &mut self,
+        folder: BorrowedFd<'_>,
+        name: impl rustix::path::Arg,
+        key: &str,
+    ) -> Result<Option<Stat>, StorageError> {
+        self.calls += 1;
+        match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(self.failed(key, error)),
+        }
+    }
+
+    fn failed(&self, key: &str, error: Errno) -> StorageError {
+        StorageError::Io { key: key.to_owned(), source: error.into() }
+    }
+}
+
+pub(super) fn entry(key: String, stat: &Stat) -> Entry {
+    let modified = stat.st_mtime.max(stat.st_ctime);
+    let size = Bytes(u64::try_from(stat.st_size).unwrap_or_default());
+    Entry { key, size, modified: Stamp::from_second(modified), md5: None }
+}

@@ -1,0 +1,251 @@
+//! What every manifest lists, learned once and kept small: four bytes for each blob that is listed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::LARGEST_MANIFEST;
+use super::references::{Certainty, Listed, References};
+use crate::name::{Digest, RepoName};
+use crate::stored::{BlobId, Blobs, Spares, StorageGap, Stored};
+
+/// What the manifests of one storage list.
+///
+/// ```
+/// # use clean_registry_core::{gc::{Known, References}, name::{Bytes, Digest}, stored::{Stamp, Stored, StoredBlob}};
+/// # let manifest = br#"{"schemaVersion":2,"layers":[]}"#;
+/// # let blob = StoredBlob { digest: Digest::of(manifest), size: Bytes(31), stamp: Stamp::from_second(0) };
+/// # let mut stored = Stored { blobs: [blob].into_iter().collect(), ..Stored::default() };
+/// # let revisions = &mut stored.repos.entry("app".parse().unwrap()).or_default().revisions;
+/// # revisions.insert(Digest::of(manifest), Stamp::from_second(0));
+/// let mut known = Known::default();
+/// known.visit_roots(&stored);
+/// loop {
+///     let unread = known.unread();
+///     if unread.is_empty() {
+///         break;
+///     }
+///     for digest in unread {
+///         known.learn(&stored.blobs, digest, &References::read(manifest).map_err(|error| error.to_string()));
+///     }
+/// }
+/// assert_eq!(known.len(), 1);
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    entries: HashMap<BlobId, Entry>,
+    /// Manifests that came after the blobs had been listed.
+    late: BTreeMap<Digest, Entry>,
+    listed: Vec<BlobId>,
+    /// What manifests list and was not stored when the blobs were listed, by the manifest.
+    late_listed: BTreeMap<Digest, Vec<Digest>>,
+    /// What manifests are about and was not stored then, by the manifest.
+    late_subjects: BTreeMap<Digest, Digest>,
+    /// Other names of blobs.
+    aliases: BTreeMap<String, BTreeSet<Digest>>,
+    visited: BTreeMap<Digest, Certainty>,
+    frontier: Vec<Digest>,
+    illegible: BTreeMap<Digest, String>,
+    absent: BTreeSet<Digest>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Entry {
+    start: u32,
+    length: u32,
+    subject: Option<BlobId>,
+}
+
+impl Known {
+    /// Asks for the manifests of `stored`, as far as they are not known yet. Called again after another look at the same
+    /// blobs, it asks for what has come since.
+    pub fn visit_roots(&mut self, stored: &Stored) {
+        for repo in stored.repos.values() {
+            for (alias, target, _) in &repo.aliases {
+                self.aliases.entry(alias.clone()).or_default().extend(target);
+            }
+        }
+        let revisions = stored.repos.values().flat_map(|repo| repo.revisions.keys());
+        for digest in revisions.chain(&stored.odd.roots) {
+            self.visit(&stored.blobs, *digest, Certainty::Manifest);
+        }
+    }
+
+    /// The manifests to be read next, each asked for once. Empty when everything that can be reached is known.
+    #[must_use]
+    pub fn unread(&mut self) -> Vec<Digest> {
+        std::mem::take(&mut self.frontier)
+    }
+
+    /// Takes what a manifest lists, or why it could not be read.
+    pub fn learn(&mut self, blobs: &Blobs, digest: Digest, references: &Result<References, String>) {
+        let references = match references {
+            Ok(references) => references,
+            Err(why) => {
+                self.illegible.insert(digest, why.clone());
+                return;
+            }
+        };
+        let start = self.listed.len();
+        for listed in &references.listed {
+            self.note(blobs, digest, listed);
+        }
+        let entry = Entry {
+            start: u32::try_from(start).expect("fewer than four thousand million references"),
+            length: u32::try_from(self.listed.len() - start).expect("a manifest has at most 4 MiB"),
+            subject: references.subject.and_then(|subject| blobs.find(subject)),
+        };
+        if let (Some(subject), None) = (references.subject, entry.subject) {
+            self.late_subjects.insert(digest, subject);
+        }
+        match blobs.find(digest) {
+            Some(blob) => drop(self.entries.insert(blob, entry)),
+            None => drop(self.late.insert(digest, entry)),
+        }
+    }
+
+    /// Takes that a manifest is not stored: links to it lead nowhere.
+    pub fn absent(&mut self, digest: Digest) {
+        self.absent.insert(digest);
+    }
+
+    /// How many manifests are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len() + self.late.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The stored blobs that a manifest lists; none if it is no manifest.
+    #[must_use]
+    pub fn lists(&self, blob: BlobId) -> &[BlobId] {
+        self.entries.get(&blob).map_or(&[], |entry| self.of(entry))
+    }
+
+    /// Whether a blob is a manifest that was read.
+    #[must_use]
+    pub fn is_manifest(&self, blob: BlobId) -> bool {
+        self.entries.contains_key(&blob)
+    }
+
+    /// What a manifest is about.
+    #[must_use]
+    pub fn subject(&self, blobs: &Blobs, blob: BlobId) -> Option<Digest> {
+        match self.entries.get(&blob)?.subject {
+            Some(subject) => Some(blobs.get(subject).digest),
+            None => self.late_subjects.get(&blobs.get(blob).digest).copied(),
+        }
+    }
+
+    /// The roots that are not stored.
+    #[must_use]
+    pub fn is_absent(&self, digest: Digest) -> bool {
+        self.absent.contains(&digest)
+    }
+
+    /// The manifests that should be and could not be read, each with the reason.
+    pub fn unreadable(&self) -> impl Iterator<Item = (Digest, &str)> {
+        let certain = |digest: &Digest| self.visited.get(digest) != Some(&Certainty::Perhaps);
+        self.illegible
+            .iter()
+            .filter(move |(digest, _)| certain(digest))
+            .map(|(digest, why)| (*digest, why.as_str()))
+    }
+
+    /// What is listed, at any depth, by manifests that came after the blobs had been listed.
+    pub(super) fn reached_from(&self, late: &[Digest]) -> Vec<BlobId> {
+        let (mut found, mut queue, mut seen) = (Vec::new(), late.to_vec(), BTreeSet::new());
+        while let Some(digest) = queue.pop() {
+            if !seen.insert(digest) {
+                continue;
+            }
+            if let Some(entry) = self.late.get(&digest) {
+                found.extend_from_slice(self.of(entry));
+            }
+            queue.extend(self.late_listed.get(&digest).into_iter().flatten());
+        }
+        found
+    }
+
+    /// Each manifest that could not be read, as a gap of every repository that has it or something that leads to it.
+    pub(super) fn gaps(&self, stored: &Stored) -> Vec<StorageGap> {
+        let mut gaps = Vec::new();
+        for (digest, why) in self.unreadable() {
+            let above = self.ancestors(stored, digest);
+            let has = |digest: &Digest| stored.blobs.find(*digest).is_some_and(|blob| above.contains(&blob));
+            let concerned = stored
+                .repos
+                .iter()
+                .filter(|(_, repo)| repo.revisions.contains_key(&digest) || repo.revisions.keys().any(has));
+            let names: Vec<Option<&RepoName>> = concerned.map(|(name, _)| Some(name)).collect();
+            // One that no repository has is needed by something odd: nobody knows where its layers are.
+            let names = if names.is_empty() { vec![None] } else { names };
+            gaps.extend(names.into_iter().map(|name| StorageGap {
+                path: crate::layout::Place::BlobData(digest).key(),
+                repository: name.cloned(),
+                spares: Spares::Everything,
+                why: format!("manifest {digest} cannot be read: {why}"),
+            }));
+        }
+        gaps
+    }
+
+    /// The manifests that lead to `digest`.
+    fn ancestors(&self, stored: &Stored, digest: Digest) -> BTreeSet<BlobId> {
+        let Some(blob) = stored.blobs.find(digest) else { return BTreeSet::new() };
+        let mut above = BTreeSet::from([blob]);
+        loop {
+            let lists = |entry: &Entry| self.of(entry).iter().any(|listed| above.contains(listed));
+            let found: Vec<BlobId> = self
+                .entries
+                .iter()
+                .filter(|(id, entry)| !above.contains(id) && lists(entry))
+                .map(|(id, _)| *id)
+                .collect();
+            if found.is_empty() {
+                return above;
+            }
+            above.extend(found);
+        }
+    }
+
+    fn of(&self, entry: &Entry) -> &[BlobId] {
+        &self.listed[entry.start as usize..(entry.start + entry.length) as usize]
+    }
+
+    fn note(&mut self, blobs: &Blobs, by: Digest, listed: &Listed) {
+        let named = listed.digest.parse::<Digest>().ok();
+        let aliased = self.aliases.get(&listed.digest).into_iter().flatten().copied();
+        for digest in named.into_iter().chain(aliased).collect::<Vec<_>>() {
+            match blobs.find(digest) {
+                Some(blob) => self.listed.push(blob),
+                None if listed.certainty == Some(Certainty::Manifest) => {
+                    self.late_listed.entry(by).or_default().push(digest);
+                }
+                None => {}
+            }
+            if let Some(certainty) = listed.certainty {
+                self.visit(blobs, digest, certainty);
+            }
+        }
+    }
+
+    fn visit(&mut self, blobs: &Blobs, digest: Digest, certainty: Certainty) {
+        if certainty == Certainty::Perhaps {
+            let size = blobs.find(digest).map(|blob| blobs.get(blob).size);
+            if size.is_none_or(|size| size > LARGEST_MANIFEST) {
+                return;
+            }
+        }
+        match self.visited.get_mut(&digest) {
+            Some(known) => *known = certainty.max(*known),
+            None => {
+                self.visited.insert(digest, certainty);
+                self.frontier.push(digest);
+            }
+        }
+    }
+}

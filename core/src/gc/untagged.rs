@@ -1,0 +1,102 @@
+//! Manifests that nothing needs: no tag points at them, nothing that stays lists them, and they are about nothing that stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{GarbageManifest, Known, Removed};
+use crate::name::{Digest, RepoName};
+use crate::stored::{Age, BlobId, BlobSet, Spares, Stamp, StorageGap, Stored, StoredRepo};
+
+/// The untagged manifests of `stored` that nothing needs and that were last pushed `age` ago.
+///
+/// Listed by an index of any repository is needed: whether its own repository would still serve it is not for a collection to
+/// decide (FACTS section 8, 4). What is about something is needed as long as that stays in the same repository, as the
+/// specification has it: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers>.
+pub(super) fn find(
+    stored: &Stored,
+    known: &Known,
+    removed: &Removed,
+    gaps: &[StorageGap],
+    (age, now): (Age, Stamp),
+) -> Vec<GarbageManifest> {
+    let blind: BTreeSet<Option<&RepoName>> =
+        gaps.iter().filter(|gap| gap.spares != Spares::Nothing).map(|gap| gap.repository.as_ref()).collect();
+    if blind.contains(&None) {
+        return Vec::new();
+    }
+    let mut staying = Staying { stored, known, listed: stored.blobs.set(), kept: BTreeMap::new() };
+    let mut candidates: BTreeMap<&RepoName, Vec<Digest>> = BTreeMap::new();
+    let mut late = stored.odd.roots.clone();
+    for (name, repo) in &stored.repos {
+        let tagged: BTreeSet<Digest> = repo.tagged().collect();
+        let gone = removed.get(name);
+        for (digest, stamp) in &repo.revisions {
+            let is_gone = gone.is_some_and(|gone| gone.contains(digest));
+            let stays = blind.contains(&Some(name)) || tagged.contains(digest) || !stamp.is_older(age, now);
+            match stored.blobs.find(*digest) {
+                _ if is_gone => {}
+                None => late.push(*digest),
+                Some(blob) if stays => staying.keep(name, blob),
+                Some(_) => candidates.entry(name).or_default().push(*digest),
+            }
+        }
+    }
+    staying.list_all(known.reached_from(&late));
+    staying.spread(&mut candidates);
+    let unneeded = candidates.into_iter().flat_map(|(name, digests)| {
+        digests.into_iter().map(|digest| GarbageManifest { repository: name.clone(), digest })
+    });
+    unneeded.collect()
+}
+
+/// What stays, growing.
+struct Staying<'a> {
+    stored: &'a Stored,
+    known: &'a Known,
+    /// What some manifest that stays lists, at any depth.
+    listed: BlobSet,
+    kept: BTreeMap<&'a RepoName, BTreeSet<BlobId>>,
+}
+
+impl<'a> Staying<'a> {
+    fn keep(&mut self, name: &'a RepoName, blob: BlobId) {
+        self.kept.entry(name).or_default().insert(blob);
+        self.list_all(self.known.lists(blob).to_vec());
+    }
+
+    fn list_all(&mut self, mut queue: Vec<BlobId>) {
+        while let Some(blob) = queue.pop() {
+            if self.listed.insert(blob) {
+                queue.extend_from_slice(self.known.lists(blob));
+            }
+        }
+    }
+
+    /// Takes out of `candidates` what is needed by what stays, until nothing changes.
+    fn spread(&mut self, candidates: &mut BTreeMap<&'a RepoName, Vec<Digest>>) {
+        loop {
+            let mut is_done = true;
+            for (name, digests) in &mut *candidates {
+                let repo = &self.stored.repos[*name];
+                digests.retain(|digest| {
+                    let Some(blob) = self.stored.blobs.find(*digest) else { return false };
+                    let is_needed = self.listed.contains(blob) || self.is_about_what_stays(name, repo, blob);
+                    if is_needed {
+                        self.keep(name, blob);
+                        is_done = false;
+                    }
+                    !is_needed
+                });
+            }
+            if is_done {
+                return;
+            }
+        }
+    }
+
+    fn is_about_what_stays(&self, name: &RepoName, repo: &StoredRepo, blob: BlobId) -> bool {
+        let Some(subject) = self.known.subject(&self.stored.blobs, blob) else { return false };
+        let stays = |subject: BlobId| self.kept.get(name).is_some_and(|kept| kept.contains(&subject));
+        // What has come since the blobs were listed stays in any case.
+        repo.revisions.contains_key(&subject) && self.stored.blobs.find(subject).is_none_or(stays)
+    }
+}
