@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
 
 use clean_registry_core::hazard::Hazards;
 use clean_registry_core::journal::Record;
@@ -15,14 +14,13 @@ use crate::demo::sweep::sweep;
 use crate::registry::Writer;
 use crate::runtime::bare;
 use crate::runtime::collector::{self, Collected, Event, Mode};
-use crate::runtime::config::{self as registry_config, Cache, ConfigError, RegistryConfig};
-use crate::runtime::docker::{self, Connection, Container, Engine};
+use crate::runtime::config::{Cache, RegistryConfig};
+use crate::runtime::docker::{self, Container};
 use crate::runtime::measure::{Measured, measure};
 use crate::scan::ScanError;
+use crate::setting::{Setting, SettingError, engine};
 use crate::state::RunLog;
 
-/// Where a registry of either generation looks for its configuration when nothing says otherwise.
-const DEFAULT_CONFIG: &str = "/etc/distribution/config.yml";
 const DEFAULT_STORAGE: &str = "/var/lib/registry";
 /// What a repository is given so that the collector sees it.
 const ANCHOR: bytes::Bytes = bytes::Bytes::from_static(b"{}");
@@ -36,27 +34,9 @@ pub enum CollectError {
     /// The container is there and does not run.
     #[error("container {0:?} is not running")]
     NotRunning(String),
-    /// There is no such file in the container.
-    #[error("container {container:?} has no file {path}")]
-    NoConfig {
-        /// The container.
-        container: String,
-        /// The file.
-        path: String,
-    },
-    /// The registry's configuration cannot be understood.
-    #[error("{path} in container {container:?}: {source}")]
-    Config {
-        /// The container.
-        container: String,
-        /// The file.
-        path: String,
-        /// What is wrong.
-        source: ConfigError,
-    },
-    /// The registry is a pull-through cache.
-    #[error("the registry is a pull-through cache of {0}")]
-    PullThroughCache(String),
+    /// Where the registry runs or stores.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// The registry hides tags: what one of them needs would be deleted (FACTS section 7).
     #[error("this registry ({version}) leaves tags out of its listings where it stores on S3")]
     HidesTags {
@@ -100,14 +80,9 @@ impl CollectError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Docker(error) => return error.hint().map(str::to_owned),
+            Self::Setting(error) => return error.hint(),
             Self::Collector(error) => return error.hint().map(str::to_owned),
             Self::NotRunning(name) => return Some(format!("docker start {name}")),
-            Self::NoConfig { .. } | Self::Config { .. } => {
-                "paths.config is the registry's own configuration inside the container"
-            }
-            Self::PullThroughCache(_) => {
-                "what a pull-through cache holds is its own to expire (proxy.ttl); nothing was deleted"
-            }
             Self::HidesTags { .. } => {
                 "a digest is deleted with the tags that are not listed, too; use another version of the registry"
             }
@@ -157,12 +132,11 @@ impl Collector {
             CollectorMode::Exec => Mode::Exec,
             CollectorMode::Offline => Mode::Offline,
         };
-        let container = container(config, environment).await?;
+        let Setting { container, registry, config_path, .. } = Setting::find(config, environment).await?;
+        let (Some(container), Some(registry)) = (container, registry) else { return Ok(None) };
         if !container.is_running().await? {
             return Err(CollectError::NotRunning(container.name().to_owned()));
         }
-        let config_path = config_path(config, &container);
-        let registry = read_config(&container, &config_path).await?;
         refuse_hidden_tags(&container, &registry).await?;
         let cache = registry.cache;
         let may_restart = config.garbage_collection.restart == Restart::Auto;
@@ -292,52 +266,6 @@ pub async fn start_again(
     let container = engine(config, environment).await?.container(name).await?;
     tracing::warn!("an interrupted run may have left {name} stopped: seeing to it that it runs");
     Ok(collector::recover(&container).await?)
-}
-
-async fn container(
-    config: &Config,
-    environment: &BTreeMap<String, String>,
-) -> Result<Container, CollectError> {
-    Ok(engine(config, environment).await?.container(&config.registry.container).await?)
-}
-
-async fn engine(config: &Config, environment: &BTreeMap<String, String>) -> Result<Engine, CollectError> {
-    let variable = |name: &str| environment.get(name).map(String::as_str).filter(|value| !value.is_empty());
-    let config_dir = docker_config_dir(environment);
-    let certificates = variable("DOCKER_TLS_VERIFY")
-        .map(|_| variable("DOCKER_CERT_PATH").map_or_else(|| config_dir.clone(), PathBuf::from));
-    let connection = Connection {
-        host: config.registry.docker_host.as_deref().or_else(|| variable("DOCKER_HOST")),
-        context: variable("DOCKER_CONTEXT"),
-        config_dir: &config_dir,
-        certificates: certificates.as_deref(),
-    };
-    Ok(Engine::connect(&connection).await?)
-}
-
-/// `DOCKER_CONFIG`, else `~/.docker`.
-#[must_use]
-pub fn docker_config_dir(environment: &BTreeMap<String, String>) -> PathBuf {
-    let home = || environment.get("HOME").map_or_else(PathBuf::new, PathBuf::from).join(".docker");
-    environment.get("DOCKER_CONFIG").map_or_else(home, PathBuf::from)
-}
-
-fn config_path(config: &Config, container: &Container) -> String {
-    non_empty(&config.paths.config)
-        .or_else(|| registry_config::path(&container.command_line(), &container.environment()))
-        .unwrap_or_else(|| DEFAULT_CONFIG.to_owned())
-}
-
-async fn read_config(container: &Container, path: &str) -> Result<RegistryConfig, CollectError> {
-    let name = || container.name().to_owned();
-    let bytes = container.read_file(path).await?;
-    let bytes = bytes.ok_or_else(|| CollectError::NoConfig { container: name(), path: path.to_owned() })?;
-    let read = RegistryConfig::read(&bytes, &container.environment())
-        .map_err(|source| CollectError::Config { container: name(), path: path.to_owned(), source })?;
-    match read.proxy {
-        Some(remote) => Err(CollectError::PullThroughCache(remote)),
-        None => Ok(read),
-    }
 }
 
 async fn refuse_hidden_tags(container: &Container, registry: &RegistryConfig) -> Result<(), CollectError> {

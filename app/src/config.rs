@@ -62,6 +62,11 @@ pub enum ConfigError {
     },
 }
 
+/// There is no `cleanup` to judge by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the configuration has no cleanup: nothing says what may go")]
+pub struct NoPolicy;
+
 impl ConfigError {
     /// What to do about it.
     #[must_use]
@@ -82,13 +87,17 @@ impl ConfigError {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The registry to clean.
+    /// The registry to clean. Without a `url` its storage is all there is.
+    #[serde(default)]
     pub registry: Registry,
-    /// What to keep.
-    pub cleanup: Cleanup,
+    /// What to keep. What only looks, and the collection of garbage, need none.
+    pub cleanup: Option<Cleanup>,
     /// Where things are.
     #[serde(default)]
     pub paths: Paths,
+    /// Where the registry stores. By default as the configuration in its container says, or `paths.host_storage`.
+    #[serde(default)]
+    pub storage: StorageSection,
     /// How garbage is collected after a deletion.
     #[serde(default)]
     pub garbage_collection: GarbageCollection,
@@ -105,6 +114,7 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Registry {
     /// `http://` or `https://`, host and port. Plain HTTP only when it says so. `${NAME}` is taken from the environment.
+    #[serde(default)]
     pub url: String,
     /// User name; absent or empty: no authentication, or Docker's own credentials. `${NAME}` is taken from the environment.
     #[serde(default)]
@@ -143,6 +153,42 @@ const fn sixty() -> u64 {
     60
 }
 
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            user: String::new(),
+            password: Secret::default(),
+            password_file: None,
+            container: String::new(),
+            ca_file: None,
+            client_cert: None,
+            client_key: None,
+            concurrency: sixteen(),
+            requests_per_second: None,
+            timeout_seconds: sixty(),
+            docker_host: None,
+        }
+    }
+}
+
+/// Where the registry stores.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StorageSection {
+    /// A directory of this host: the `rootdirectory` of the registry's `filesystem` driver.
+    pub directory: Option<PathBuf>,
+    /// The registry's own configuration file, as this host sees it; `REGISTRY_*` variables of this program's environment are
+    /// applied as the registry does.
+    pub registry_config: Option<PathBuf>,
+    /// The parameters of the `s3` driver, as the registry's own configuration has them.
+    pub s3: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The parameters of the `gcs` driver.
+    pub gcs: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The parameters of the `azure` driver.
+    pub azure: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
 /// What to keep.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -155,6 +201,12 @@ pub struct Cleanup {
     /// Tags that contain one of these never go: compared without case.
     #[serde(default)]
     pub protected_patterns: Vec<String>,
+}
+
+impl Default for Cleanup {
+    fn default() -> Self {
+        Self { days_to_keep: u32::MAX, protected_tags: Vec::new(), protected_patterns: Vec::new() }
+    }
 }
 
 /// Where things are.
@@ -261,6 +313,20 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Config {
+    /// A configuration without a file: all defaults.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            registry: Registry::default(),
+            cleanup: None,
+            paths: Paths::default(),
+            storage: StorageSection::default(),
+            garbage_collection: GarbageCollection::default(),
+            log: Log::default(),
+            state_dir: None,
+        }
+    }
+
     /// Reads a configuration, JSON or YAML, and resolves what it takes from `environment` and files.
     ///
     /// # Errors
@@ -307,9 +373,6 @@ impl Config {
             registry.password = Secret(password.trim_end_matches(['\r', '\n']).to_owned());
         }
         let wrong = |key, why| Err(ConfigError::Value { path: path.to_owned(), key, why });
-        if registry.url.is_empty() {
-            return wrong("registry.url", "is empty");
-        }
         if registry.concurrency == 0 {
             return wrong("registry.concurrency", "must be at least 1");
         }
@@ -319,22 +382,32 @@ impl Config {
         Ok(())
     }
 
-    /// The policy that `cleanup` states.
+    /// The policy that `cleanup` states; without one nothing is ever too old.
     #[must_use]
     pub fn policy(&self) -> Policy {
+        let cleanup = self.cleanup.clone().unwrap_or_default();
         Policy {
-            days_to_keep: self.cleanup.days_to_keep,
-            protected_tags: self.cleanup.protected_tags.iter().cloned().collect(),
-            protected_patterns: self.cleanup.protected_patterns.clone(),
+            days_to_keep: cleanup.days_to_keep,
+            protected_tags: cleanup.protected_tags.into_iter().collect(),
+            protected_patterns: cleanup.protected_patterns,
         }
+    }
+
+    /// Refuses to judge without a policy.
+    ///
+    /// # Errors
+    /// When there is no `cleanup`.
+    pub const fn require_policy(&self) -> Result<(), NoPolicy> {
+        if self.cleanup.is_some() { Ok(()) } else { Err(NoPolicy) }
     }
 
     /// What the audit holds a plan against: the owner's own words.
     #[must_use]
     pub fn promises(&self) -> Promises {
+        let cleanup = self.cleanup.clone().unwrap_or_default();
         Promises {
-            protected_tags: self.cleanup.protected_tags.iter().cloned().collect(),
-            protected_patterns: self.cleanup.protected_patterns.clone(),
+            protected_tags: cleanup.protected_tags.into_iter().collect(),
+            protected_patterns: cleanup.protected_patterns,
         }
     }
 

@@ -8,13 +8,13 @@ use clean_registry_core::name::{RepoName, count};
 use globset::GlobBuilder;
 use jiff::Timestamp;
 
-use crate::collect::docker_config_dir;
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::registry::{Credentials, Options, Reader, Secret, connect, docker_credentials};
 use crate::report::Output;
+use crate::setting::docker_config_dir;
 use crate::state::{Facts, IsRoot, State};
 use crate::survey::{Scope, Sought, Survey};
 

@@ -71,6 +71,43 @@ impl From<crate::config::ConfigError> for Failure {
     }
 }
 
+impl From<crate::config::NoPolicy> for Failure {
+    fn from(error: crate::config::NoPolicy) -> Self {
+        Self::new(Exit::Usage, error)
+            .hinted("add \"cleanup\": { \"days_to_keep\": 30 }; see `clean-registry config schema`")
+    }
+}
+
+impl From<crate::scan::ScanError> for Failure {
+    fn from(error: crate::scan::ScanError) -> Self {
+        use crate::scan::ScanError as E;
+        let exit = match &error {
+            E::Storage(_) => Exit::Unreachable,
+            E::NotARegistry(_) => Exit::Usage,
+            E::PullThroughCache(_) => Exit::Unsafe,
+        };
+        Self { exit, hint: error.hint().map(str::to_owned), message: error.to_string() }
+    }
+}
+
+impl From<crate::storage::StorageError> for Failure {
+    fn from(error: crate::storage::StorageError) -> Self {
+        crate::scan::ScanError::from(error).into()
+    }
+}
+
+impl From<crate::setting::SettingError> for Failure {
+    fn from(error: crate::setting::SettingError) -> Self {
+        use crate::setting::SettingError as E;
+        let exit = match &error {
+            E::Docker(_) | E::Open { .. } => Exit::Unreachable,
+            E::PullThroughCache(_) => Exit::Unsafe,
+            E::NoConfig { .. } | E::Config { .. } | E::ConfigFile { .. } => Exit::Usage,
+        };
+        Self { exit, hint: error.hint(), message: error.to_string() }
+    }
+}
+
 impl From<crate::state::StateError> for Failure {
     fn from(error: crate::state::StateError) -> Self {
         use crate::state::StateError as E;
@@ -122,7 +159,12 @@ impl From<crate::collect::CollectError> for Failure {
     fn from(error: crate::collect::CollectError) -> Self {
         use crate::collect::CollectError as E;
         let exit = match &error {
-            E::NoConfig { .. } | E::Config { .. } => Exit::Usage,
+            E::Setting(_) => {
+                return match error {
+                    E::Setting(error) => error.into(),
+                    error => Self::new(Exit::Bug, error),
+                };
+            }
             E::Docker(_) | E::NotRunning(_) => Exit::Unreachable,
             _ => Exit::Unsafe,
         };

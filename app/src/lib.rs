@@ -19,6 +19,7 @@ pub mod registry;
 pub mod report;
 pub mod runtime;
 pub mod scan;
+pub mod setting;
 pub mod state;
 pub mod storage;
 pub mod survey;

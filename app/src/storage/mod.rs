@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 pub mod local;
+pub mod spec;
 mod walk;
 
 pub use local::Local;

@@ -29,12 +29,14 @@ pub fn run(
 }
 
 fn check(arguments: &Arguments, config: &Config) {
-    for pattern in config.cleanup.protected_patterns.iter().filter(|pattern| pattern.is_empty()) {
+    let cleanup = config.cleanup.clone().unwrap_or_default();
+    for pattern in cleanup.protected_patterns.iter().filter(|pattern| pattern.is_empty()) {
         print(&format!(
             "warning: protected_patterns holds {pattern:?}, which every tag contains: nothing will ever go"
         ));
     }
-    if config.cleanup.protected_tags.is_empty() && config.cleanup.protected_patterns.is_empty() {
+    if config.cleanup.is_some() && cleanup.protected_tags.is_empty() && cleanup.protected_patterns.is_empty()
+    {
         print("warning: no tag is protected, not even latest");
     }
     print(&format!("{} is fine", arguments.config.display()));

@@ -51,6 +51,7 @@ struct Explanation {
 /// When the reference is none, the registry cannot be read, or has no such thing.
 pub async fn run(ctx: &Context, reference: &str) -> Result<Exit, Failure> {
     let (name, subject) = parse(reference)?;
+    ctx.config.require_policy()?;
     let unfinished = Leftovers::find(&ctx.state)?.unfinished;
     let mut also: BTreeMap<_, _> =
         unfinished.into_iter().filter(|(repository, _)| *repository == name).collect();

@@ -38,6 +38,7 @@ impl From<bool> for Show {
 /// # Errors
 /// When the registry cannot be surveyed, or the file cannot be written.
 pub async fn run(ctx: &Context, out: Option<&Path>, show: Show) -> Result<Exit, Failure> {
+    ctx.config.require_policy()?;
     let leftovers = Leftovers::find(&ctx.state)?;
     let inventory = ctx.survey(&ctx.scope, &leftovers.unfinished).await?;
     let Drawn { inventory, verdicts, mut plan } = decide(ctx, inventory).await;

@@ -12,6 +12,7 @@ use crate::report::Report;
 /// # Errors
 /// As [`job::run`].
 pub async fn run(ctx: &Context, collect_when: CollectWhen) -> Result<Exit, Failure> {
+    ctx.config.require_policy()?;
     let policy = ctx.config.policy();
     tracing::info!("cleaning {}: {policy}", ctx.reader.host());
     let work = Work::begin(ctx, collect_when).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +77,19 @@ impl Container {
     pub fn is_mounted(&self, path: &str) -> bool {
         let points = self.made.mounts.iter().flatten().filter_map(|point| point.destination.as_deref());
         points.into_iter().any(|point| Path::new(path).starts_with(point))
+    }
+
+    /// Where the engine's host has what the container has at `path`, if that lies on a volume or a directory of the host.
+    #[must_use]
+    pub fn on_host(&self, path: &str) -> Option<PathBuf> {
+        let points = self.made.mounts.iter().flatten();
+        let around = points.filter_map(|point| {
+            let inside = Path::new(path).strip_prefix(point.destination.as_deref()?).ok()?.to_owned();
+            Some((point.source.as_deref()?, inside))
+        });
+        // The innermost mount is what the container sees.
+        let (source, inside) = around.min_by_key(|(_, inside)| inside.components().count())?;
+        Some(if inside.as_os_str().is_empty() { source.into() } else { Path::new(source).join(inside) })
     }
 
     /// Whether its process runs now.
