@@ -4,6 +4,7 @@
 //! [`clean_registry_core`] decides between them. They act on a [`registry`] over HTTP and on the [`runtime`] its process
 //! lives in, and remember in [`state`]. The [`cli`] resolves what the user says, once.
 
+pub mod age;
 pub mod apply;
 pub mod cli;
 pub mod collect;
@@ -11,6 +12,7 @@ pub mod config;
 pub mod context;
 pub mod demo;
 pub mod failure;
+pub mod gc;
 pub mod interrupt;
 pub mod job;
 pub mod leftovers;

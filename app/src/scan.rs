@@ -170,20 +170,25 @@ pub async fn learn(storage: &dyn Storage, stored: &Stored, known: &mut Known) {
         if unread.is_empty() {
             return;
         }
-        let read = Mutex::new(Vec::with_capacity(unread.len()));
-        let keys: HashMap<String, Digest> =
-            unread.into_iter().map(|digest| (absolute(&Place::BlobData(digest).key()), digest)).collect();
-        let on_read = |key: String, bytes: Result<Option<Vec<u8>>, StorageError>| {
-            let Some(digest) = keys.get(&key) else { return };
-            let references = understand(*digest, bytes);
-            read.lock().unwrap_or_else(PoisonError::into_inner).push((*digest, references));
-        };
-        storage.read_all(keys.keys().cloned().collect(), &on_read).await;
-        for (digest, references) in read.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            match references.transpose() {
-                Some(references) => known.learn(&stored.blobs, digest, &references),
-                None => known.absent(digest),
-            }
+        read_manifests(storage, stored, known, unread).await;
+    }
+}
+
+/// Reads these manifests.
+pub async fn read_manifests(storage: &dyn Storage, stored: &Stored, known: &mut Known, unread: Vec<Digest>) {
+    let read = Mutex::new(Vec::with_capacity(unread.len()));
+    let keys: HashMap<String, Digest> =
+        unread.into_iter().map(|digest| (absolute(&Place::BlobData(digest).key()), digest)).collect();
+    let on_read = |key: String, bytes: Result<Option<Vec<u8>>, StorageError>| {
+        let Some(digest) = keys.get(&key) else { return };
+        let references = understand(*digest, bytes);
+        read.lock().unwrap_or_else(PoisonError::into_inner).push((*digest, references));
+    };
+    storage.read_all(keys.keys().cloned().collect(), &on_read).await;
+    for (digest, references) in read.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match references.transpose() {
+            Some(references) => known.learn(&stored.blobs, digest, &references),
+            None => known.absent(digest),
         }
     }
 }

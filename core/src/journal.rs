@@ -59,6 +59,13 @@ pub enum Record {
         /// The container.
         container: String,
     },
+    /// The registry is about to be closed by a command of its owner's.
+    Closing {
+        /// The command that opens it again.
+        open: String,
+    },
+    /// The registry was opened again by that command.
+    Opened,
     /// Garbage was collected: what this run and those before it deleted cannot be put back.
     Collected,
     /// The last line.
@@ -249,6 +256,17 @@ impl Journal {
         let last = self.records.iter().rev().find_map(|(_, record)| match record {
             Record::Stopping { container } => Some(Some(container.as_str())),
             Record::Started { .. } => Some(None),
+            _ => None,
+        });
+        last.flatten()
+    }
+
+    /// The command that opens the registry, if it was about to be closed and is not known to be open again.
+    #[must_use]
+    pub fn open_command(&self) -> Option<&str> {
+        let last = self.records.iter().rev().find_map(|(_, record)| match record {
+            Record::Closing { open } => Some(Some(open.as_str())),
+            Record::Opened => Some(None),
             _ => None,
         });
         last.flatten()

@@ -48,6 +48,8 @@ pub enum Origin {
     Policy,
     /// The journal of this run, inverted.
     Undo(String),
+    /// Nothing but a collection of garbage.
+    Collection,
 }
 
 /// Which policy a plan follows.

@@ -63,6 +63,9 @@ impl Known {
                 self.aliases.entry(alias.clone()).or_default().extend(target);
             }
         }
+        // What was not there, or could not be read, may be by now.
+        self.frontier.extend(std::mem::take(&mut self.absent));
+        self.frontier.extend(std::mem::take(&mut self.illegible).into_keys());
         let revisions = stored.repos.values().flat_map(|repo| repo.revisions.keys());
         for digest in revisions.chain(&stored.odd.roots) {
             self.visit(&stored.blobs, *digest, Certainty::Manifest);

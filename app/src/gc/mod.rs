@@ -1,0 +1,353 @@
+//! Our own collector: marks and sweeps a registry's storage in one of three modes that lose nothing while people push.
+//!
+//! The protocol, its proof and what it rests on are in docs/garbage-collection.md (FACTS section 4.4). In short: whoever sweeps
+//! holds a proof that the registry is [`Closed`](closing::Closed); whoever only hides looks again after every request that was
+//! under way has ended, before anything is purged.
+
+use std::time::{Duration, Instant};
+
+use clean_registry_core::gc::{Decided, Garbage, Known, Removed, Settings, decide};
+use clean_registry_core::name::Bytes;
+use clean_registry_core::stored::{Age, Stamp, StorageGap, Stored};
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::age::AgeText;
+use crate::interrupt::Interrupt;
+use crate::scan::{self, ScanError, Tags};
+use crate::state::{RunLog, StateError};
+use crate::storage::{Depth, Storage, StorageError};
+
+pub mod closing;
+pub mod mode;
+pub mod processes;
+mod quarantine;
+mod sweep;
+
+use closing::{Closing, ClosingError, Watch};
+pub use mode::Mode;
+pub use sweep::Swept;
+
+/// Why nothing, or not all, was collected.
+#[derive(Debug, Error)]
+pub enum GcError {
+    /// The storage cannot be read.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// The registry cannot be closed, or not be opened again.
+    #[error(transparent)]
+    Closing(#[from] ClosingError),
+    /// The journal.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Every blob would go: more likely the repositories are missing than not needed.
+    #[error("{storage} holds {blobs} blobs and not a single repository")]
+    NoRepositories {
+        /// The storage.
+        storage: String,
+        /// How many blobs.
+        blobs: usize,
+    },
+    /// The mode that was asked for is not safe here.
+    #[error("--mode {mode} is not safe here: {why}")]
+    Unsafe {
+        /// The mode.
+        mode: Mode,
+        /// Why.
+        why: String,
+    },
+    /// Another collection is at work on the storage.
+    #[error("another collection is at work on {0}")]
+    Locked(String),
+    /// The registry's cache outside of its process.
+    #[error("the registry's cache may still know what is gone: {0}")]
+    Cache(String),
+    /// Ctrl-C, before anything was removed.
+    #[error("interrupted; nothing was removed")]
+    Interrupted,
+}
+
+impl From<StorageError> for GcError {
+    fn from(error: StorageError) -> Self {
+        Self::Scan(error.into())
+    }
+}
+
+impl GcError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Scan(error) => error.hint().map(str::to_owned),
+            Self::Closing(error) => error.hint(),
+            Self::NoRepositories { .. } => {
+                Some("is a part of it not mounted? If it is meant to be empty, remove the directory by hand".to_owned())
+            }
+            Self::Unsafe { mode, .. } => Some(mode.alternative().to_owned()),
+            Self::Locked(_) => Some("wait for it to end".to_owned()),
+            Self::Cache(_) => Some("flush it by hand: until then a push may be broken by what it still tells".to_owned()),
+            Self::State(_) | Self::Interrupted => None,
+        }
+    }
+}
+
+/// What is to be removed beside blobs, and how old it must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wishes {
+    /// Blobs, and links to them.
+    pub grace: AgeText,
+    /// Untagged manifests that nothing needs.
+    pub untagged: Option<AgeText>,
+    /// Layer links that lead nowhere.
+    pub dangling_links: Option<AgeText>,
+    /// Abandoned uploads.
+    pub uploads: Option<AgeText>,
+    /// What a crash of the registry left.
+    pub temporary_files: Option<AgeText>,
+    /// Repositories that hold nothing.
+    pub empty_repositories: Option<AgeText>,
+    /// Folders that hold nothing.
+    pub empty_folders: EmptyFolders,
+}
+
+/// Whether folders that hold nothing are removed, beside those that a removed file leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmptyFolders {
+    /// They stay.
+    Keep,
+    /// They go.
+    Remove,
+}
+
+impl Wishes {
+    fn settings(&self, now: Timestamp) -> Settings {
+        let age = |wish: Option<AgeText>| wish.map(|age| age.0);
+        Settings {
+            now: Stamp::of(now),
+            grace: self.grace.0,
+            untagged: age(self.untagged),
+            dangling_links: age(self.dangling_links),
+            uploads: age(self.uploads),
+            temporary_files: age(self.temporary_files),
+            empty_repositories: age(self.empty_repositories),
+        }
+    }
+
+    fn tags(&self) -> Tags {
+        if self.untagged.is_some() { Tags::Read } else { Tags::List }
+    }
+
+    fn depth(&self) -> Depth {
+        if self.temporary_files.is_some() { Depth::Everything } else { Depth::Layout }
+    }
+}
+
+/// A storage as it was scanned, and what was decided about it.
+#[derive(Debug)]
+pub struct Scanned {
+    /// What it holds.
+    pub stored: Stored,
+    /// What its manifests list.
+    pub known: Known,
+    /// What goes, and what is broken.
+    pub decided: Decided,
+}
+
+/// Scans a storage and decides what is garbage. Changes nothing.
+///
+/// # Errors
+/// When it cannot be read whole, or is not to be collected at all.
+pub async fn plan(storage: &dyn Storage, wishes: &Wishes, now: Timestamp) -> Result<Scanned, GcError> {
+    scan::refuse_strangers(storage).await?;
+    let (blobs, strays) = scan::blobs(storage, wishes.depth()).await?;
+    let mut stored = scan::repositories(storage, blobs, wishes.tags(), wishes.depth()).await?;
+    stored.temporary.extend(strays);
+    if !stored.blobs.is_empty() && stored.repos.is_empty() && stored.odd.roots.is_empty() {
+        let blobs = stored.blobs.len();
+        return Err(GcError::NoRepositories { storage: storage.location(), blobs });
+    }
+    let mut known = Known::default();
+    scan::learn(storage, &stored, &mut known).await;
+    let decided = decide(&stored, &known, &Removed::new(), &wishes.settings(now));
+    Ok(Scanned { stored, known, decided })
+}
+
+/// What came of a collection.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What was found to be garbage, and removed as far as nothing failed.
+    pub garbage: Garbage,
+    /// What was broken.
+    pub gaps: Vec<StorageGap>,
+    /// What became of it.
+    pub swept: Swept,
+    /// Files that were hidden, found to be needed, and brought back.
+    pub restored: u64,
+    /// Folders without anything in them that are gone.
+    pub folders: u64,
+    /// How long the registry was closed.
+    pub closed_for: Option<Duration>,
+    /// How it was known to be closed.
+    pub closed_by: Option<String>,
+    /// What went wrong beside the files.
+    pub troubles: Vec<String>,
+}
+
+/// A collection about to begin.
+#[derive(Debug)]
+pub struct Collection<'a> {
+    /// What is collected.
+    pub storage: &'a dyn Storage,
+    /// What tells whether the registry takes writes.
+    pub watch: &'a Watch,
+    /// What closes it.
+    pub closing: &'a Closing,
+    /// How.
+    pub mode: Mode,
+    /// What goes.
+    pub wishes: Wishes,
+    /// How long a request may be under way in the registry, where it is not restarted.
+    pub wait: Duration,
+    /// The registry's cache of blob descriptors outside of its process.
+    pub cache: Option<&'a dyn Forget>,
+    /// The journal.
+    pub log: &'a RunLog,
+    /// Asked before anything is hidden, closed or removed.
+    pub interrupt: &'a Interrupt,
+}
+
+/// A cache that can be told to forget blobs.
+pub trait Forget: std::fmt::Debug + Send + Sync {
+    /// Makes it forget what it knows of these blobs, in every repository.
+    fn forget<'a>(&'a self, garbage: &'a Garbage) -> futures_util::future::BoxFuture<'a, Result<(), String>>;
+}
+
+impl Collection<'_> {
+    /// Collects.
+    ///
+    /// # Errors
+    /// When nothing was removed, or the registry could not be opened again. What could not be removed is told by the outcome.
+    pub async fn run(&self) -> Result<Outcome, GcError> {
+        self.roll_back().await?;
+        match self.mode {
+            Mode::Offline => self.offline().await,
+            Mode::Barrier => self.barrier().await,
+            Mode::Quarantine => self.quarantine().await,
+        }
+    }
+
+    /// Brings back what an interrupted collection had hidden: what of it is garbage will be found again.
+    async fn roll_back(&self) -> Result<(), GcError> {
+        let hidden = self.storage.hidden().await?;
+        if hidden.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!("an interrupted collection had hidden {} files; they are brought back", hidden.len());
+        for hidden in &hidden {
+            self.storage.restore(hidden).await?;
+        }
+        Ok(())
+    }
+
+    async fn offline(&self) -> Result<Outcome, GcError> {
+        let closed = Closing::Nothing.close(self.watch, None).await?;
+        tracing::info!("the registry takes no writes: {}", closed.0);
+        let now = self.storage.now().await?;
+        let Scanned { decided, .. } = plan(self.storage, &self.wishes, now).await?;
+        self.check_interrupt()?;
+        let mut outcome = self.sweep(decided, &closed).await;
+        outcome.closed_by = Some(closed.0);
+        Closing::Nothing.still_closed(self.watch).await?;
+        Ok(outcome)
+    }
+
+    /// Marks while the registry runs, then closes it for as long as it takes to look at what has come since, and to sweep.
+    async fn barrier(&self) -> Result<Outcome, GcError> {
+        let now = self.storage.now().await?;
+        let mut scanned = plan(self.storage, &self.wishes, now).await?;
+        let is_any = !scanned.decided.garbage.is_empty() || self.wishes.empty_folders == EmptyFolders::Remove;
+        if !is_any {
+            return Ok(Outcome { gaps: scanned.decided.gaps, ..Outcome::default() });
+        }
+        self.check_interrupt()?;
+        let began = Instant::now();
+        let closed = self.closing.close(self.watch, Some(self.log)).await;
+        // From here on, every way out leads through the opening.
+        let swept = match closed {
+            Ok(closed) => {
+                tracing::info!("closed the registry: {}", closed.0);
+                self.sweep_closed(&mut scanned, closed, now).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        let opened = self.closing.open(Some(self.log)).await;
+        let mut outcome = swept?;
+        opened?;
+        outcome.closed_for = Some(began.elapsed());
+        tracing::info!("opened the registry after {:.1} s", began.elapsed().as_secs_f64());
+        Ok(outcome)
+    }
+
+    async fn sweep_closed(
+        &self,
+        scanned: &mut Scanned,
+        closed: closing::Closed,
+        now: Timestamp,
+    ) -> Result<Outcome, GcError> {
+        let Scanned { stored, known, .. } = scanned;
+        scan::look_again(self.storage, stored, self.wishes.tags(), self.wishes.depth()).await?;
+        scan::learn(self.storage, stored, known).await;
+        let decided = decide(stored, known, &Removed::new(), &self.wishes.settings(now));
+        let mut outcome = self.sweep(decided, &closed).await;
+        self.closing.still_closed(self.watch).await?;
+        outcome.closed_by = Some(closed.0);
+        Ok(outcome)
+    }
+
+    async fn sweep(&self, decided: Decided, _proof: &closing::Closed) -> Outcome {
+        let mut outcome = Outcome { garbage: decided.garbage, gaps: decided.gaps, ..Outcome::default() };
+        sweep::sweep(self.storage, &outcome.garbage, &mut outcome.swept).await;
+        if self.wishes.empty_folders == EmptyFolders::Remove {
+            for area in ["blobs/", "repositories/"] {
+                match self.storage.remove_empty_folders(&crate::storage::absolute(area)).await {
+                    Ok(removed) => outcome.folders += removed,
+                    Err(error) => outcome.swept.failed.push((area.to_owned(), error)),
+                }
+            }
+        }
+        if let Err(error) = self.forget(&outcome.garbage).await {
+            tracing::error!("{error}");
+            outcome.troubles.push(error.to_string());
+        }
+        outcome
+    }
+
+    /// A cache that goes on telling of a blob that is gone breaks the next push (FACTS section 4.3).
+    async fn forget(&self, garbage: &Garbage) -> Result<(), GcError> {
+        match self.cache {
+            Some(cache) => cache.forget(garbage).await.map_err(GcError::Cache),
+            None => Ok(()),
+        }
+    }
+
+    fn check_interrupt(&self) -> Result<(), GcError> {
+        if self.interrupt.is_set() { Err(GcError::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// The bytes of `garbage` that are gone, as another listing shows.
+///
+/// # Errors
+/// When the storage cannot be listed.
+pub async fn freed(storage: &dyn Storage, garbage: &Garbage) -> Result<Bytes, GcError> {
+    if garbage.blobs.is_empty() {
+        return Ok(Bytes(0));
+    }
+    let (after, _) = scan::blobs(storage, Depth::Layout).await?;
+    Ok(garbage.blobs.iter().filter(|blob| after.find(blob.digest).is_none()).map(|blob| blob.bytes).sum())
+}
+
+/// The age of what is written from `began` on: seconds, rounded up, with one to spare for the storage's clock.
+fn since(began: Instant) -> Age {
+    Age(began.elapsed().as_secs() + 2)
+}

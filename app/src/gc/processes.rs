@@ -1,0 +1,111 @@
+//! Finds the registries of this host that store in a directory: every process is looked at for a configuration whose root directory
+//! is that directory, as that process sees it. Registries in containers are processes of the host.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::runtime::config::{self, RegistryConfig};
+
+/// A registry that stores in the directory that was asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its process id.
+    pub pid: u32,
+    /// Its command line, for people.
+    pub command: String,
+    /// What it was started with.
+    pub config: RegistryConfig,
+}
+
+/// What the processes of this host tell.
+#[derive(Debug, Default)]
+pub struct Processes {
+    /// Registries that store there.
+    pub using: Vec<Process>,
+    /// Processes that look like registries and cannot be looked into: they may store there.
+    pub hidden: Vec<(u32, String)>,
+}
+
+/// Looks at every process of this host.
+#[must_use]
+pub fn storing_in(directory: &Path) -> Processes {
+    let mut found = Processes::default();
+    let Some(wanted) = identity(directory) else { return found };
+    let Ok(entries) = fs::read_dir("/proc") else { return found };
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let words = words(&entry.path().join("cmdline"));
+        if !looks_like_a_registry(&words) {
+            continue;
+        }
+        match look_into(&entry.path(), &words) {
+            Some((config, root)) if identity(&root) == Some(wanted) => {
+                found.using.push(Process { pid, command: words.join(" "), config });
+            }
+            Some(_) => {}
+            None => found.hidden.push((pid, words.join(" "))),
+        }
+    }
+    found
+}
+
+/// Distribution is started as `registry serve config.yml`; images that wrap it leave the file as the last argument.
+fn looks_like_a_registry(words: &[String]) -> bool {
+    let program = words.first().and_then(|program| program.rsplit('/').next()).unwrap_or_default();
+    let serves = words.iter().any(|word| word == "serve");
+    program.contains("registry") && serves && !program.contains("clean-registry")
+}
+
+/// The configuration of a process and the root directory it means, as this process can reach it; `None` if that may not be seen.
+fn look_into(process: &Path, words: &[String]) -> Option<(RegistryConfig, PathBuf)> {
+    let environment = environment(&process.join("environ"))?;
+    let file = config::path(words, &environment)?;
+    let inside = process.join("root");
+    let file = if Path::new(&file).is_absolute() {
+        below(&inside, &file)
+    } else {
+        process.join("cwd").join(file)
+    };
+    let config = RegistryConfig::read(&fs::read(file).ok()?, &environment).ok()?;
+    let root = config.root_directory.clone().unwrap_or_default();
+    let root = if config.driver == "filesystem" { below(&inside, &root) } else { PathBuf::new() };
+    Some((config, root))
+}
+
+fn below(inside: &Path, path: &str) -> PathBuf {
+    inside.join(path.trim_start_matches('/'))
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+fn words(path: &Path) -> Vec<String> {
+    let bytes = fs::read(path).unwrap_or_default();
+    let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+fn environment(path: &Path) -> Option<BTreeMap<String, String>> {
+    let bytes = fs::read(path).ok()?;
+    let pairs = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    Some(pairs.filter_map(|pair| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_is_known_by_how_it_is_started() {
+        let is = |line: &str| looks_like_a_registry(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        for registry in ["registry serve /etc/distribution/config.yml", "/usr/bin/docker-registry serve c.yml", "/x/registry-3.1.1 serve c"] {
+            assert!(is(registry), "{registry}");
+        }
+        for other in ["registry garbage-collect c.yml", "clean-registry serve", "nginx", "cat registry"] {
+            assert!(!is(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Hides garbage from the running registry, waits until no request is under way that may still count on it, looks again, and brings
+//! back or purges (FACTS section 4.4, P4 to P8).
+//!
+//! Whatever a request could still be told "exists" about is either back or gone before that request began. A kill at any point
+//! leaves files hidden; the next collection brings them all back first.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use clean_registry_core::gc::{Garbage, GarbageBlob, GarbageLink, Removed, Settings, decide, needed};
+use clean_registry_core::journal::Record;
+use clean_registry_core::layout::{PREFIX, Place};
+use clean_registry_core::name::{Digest, RepoName};
+use clean_registry_core::stored::Stamp;
+
+use super::closing::{Closing, ClosingError, run};
+use super::sweep::{leftovers, link_key, revision};
+use super::{Collection, GcError, Outcome, Scanned, plan, since};
+use crate::scan;
+use crate::storage::{Folders, Hidden, absolute};
+
+/// What is hidden, by what it is.
+#[derive(Default)]
+struct Quarantined {
+    blobs: BTreeMap<Digest, Hidden>,
+    revisions: BTreeMap<(RepoName, Digest), Hidden>,
+}
+
+impl Collection<'_> {
+    pub(super) async fn quarantine(&self) -> Result<Outcome, GcError> {
+        let began = Instant::now();
+        let now = self.storage.now().await?;
+        let mut scanned = plan(self.storage, &self.wishes, now).await?;
+        if scanned.decided.garbage.is_empty() {
+            return Ok(Outcome { gaps: scanned.decided.gaps, ..Outcome::default() });
+        }
+        self.check_interrupt()?;
+        let mut outcome = Outcome::default();
+        self.hide(&scanned.decided.garbage, &mut outcome).await;
+        let resolved = match self.pass_barrier(&scanned.decided.garbage).await {
+            Ok(()) => self.resolve(&mut scanned, began, &mut outcome).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = resolved {
+            // Nothing is purged that was not looked at twice.
+            self.roll_back().await?;
+            return Err(error);
+        }
+        Ok(outcome)
+    }
+
+    /// Whoever points is hidden before what it points at.
+    async fn hide(&self, garbage: &Garbage, outcome: &mut Outcome) {
+        let revisions = garbage.manifests.iter().map(|found| revision(&found.repository, found.digest));
+        let blobs = garbage.blobs.iter().map(|blob| Place::BlobData(blob.digest));
+        let (revisions, blobs): (Vec<Place>, Vec<Place>) = (revisions.collect(), blobs.collect());
+        tracing::info!("hiding {} blobs and {} manifests", blobs.len(), revisions.len());
+        for places in [revisions, blobs] {
+            let keys = places.iter().map(|place| absolute(&place.key())).collect();
+            outcome.swept.failed.extend(self.storage.hide(keys, self.log.name()).await);
+        }
+    }
+
+    /// When this returns, no request is under way that began before the files were hidden, and no cache tells of them.
+    async fn pass_barrier(&self, garbage: &Garbage) -> Result<(), GcError> {
+        match self.closing {
+            Closing::Container(container) => {
+                let name = container.name().to_owned();
+                self.log.record(&Record::Stopping { container: name.clone() })?;
+                container.restart().await.map_err(ClosingError::from)?;
+                self.log.record(&Record::Started { container: name })?;
+            }
+            Closing::Commands { close, open } => {
+                self.log.record(&Record::Closing { open: open.clone() })?;
+                let closed = run(close).await;
+                run(open).await?;
+                self.log.record(&Record::Opened)?;
+                closed?;
+            }
+            Closing::Ask | Closing::Nothing => {
+                tracing::info!("waiting {} s for requests under way to end", self.wait.as_secs());
+                tokio::time::sleep(self.wait).await;
+            }
+        }
+        if self.cache.is_some() {
+            self.forget(garbage).await?;
+            tokio::time::sleep(self.wait).await;
+        }
+        Ok(())
+    }
+
+    /// Looks at the repositories anew, brings back what is needed by now, and purges the rest.
+    async fn resolve(
+        &self,
+        scanned: &mut Scanned,
+        began: Instant,
+        outcome: &mut Outcome,
+    ) -> Result<(), GcError> {
+        let mut hidden = self.quarantined().await?;
+        self.restore_needed(scanned, &mut hidden, outcome).await?;
+        let settings = Settings {
+            now: Stamp::of(self.storage.now().await?),
+            // Whatever was linked since the first look may be about to be needed.
+            grace: self.wishes.grace.0.max(since(began)),
+            untagged: None,
+            ..self.wishes.settings(self.storage.now().await?)
+        };
+        let decided = decide(&scanned.stored, &scanned.known, &Removed::new(), &settings);
+        let mut purge: Vec<Hidden> = hidden.revisions.into_values().collect();
+        let mut purged: Vec<GarbageBlob> = Vec::new();
+        for blob in &decided.garbage.blobs {
+            if let Some(hidden) = hidden.blobs.remove(&blob.digest) {
+                purge.push(hidden);
+                purged.push(*blob);
+            }
+        }
+        for needed in hidden.blobs.values() {
+            self.storage.restore(needed).await?;
+            outcome.restored += 1;
+        }
+        let (all, manifests) = (purge.len(), purge.len() - purged.len());
+        let failed = self.storage.purge(purge).await;
+        tracing::info!("purged {} of {all} hidden files, brought back {}", all - failed.len(), outcome.restored);
+        let stay: Vec<&str> = failed.iter().map(|(hidden, _)| hidden.key.as_str()).collect();
+        purged.retain(|blob| stay.is_empty() || !stay.contains(&absolute(&Place::BlobData(blob.digest).key()).as_str()));
+        outcome.swept.blobs = purged.len() as u64;
+        outcome.swept.bytes = purged.iter().map(|blob| blob.bytes).sum();
+        outcome.swept.others = manifests as u64;
+        outcome.swept.failed.extend(failed.into_iter().map(|(hidden, error)| (hidden.key, error)));
+        outcome.garbage = Garbage { blobs: purged, repositories: Vec::new(), ..decided.garbage };
+        outcome.gaps = decided.gaps;
+        self.tidy_links(outcome).await;
+        leftovers(self.storage, &outcome.garbage, &mut outcome.swept).await;
+        Ok(())
+    }
+
+    async fn quarantined(&self) -> Result<Quarantined, GcError> {
+        let mut found = Quarantined::default();
+        let run = self.log.name();
+        for hidden in self.storage.hidden().await?.into_iter().filter(|hidden| hidden.run == run) {
+            let key = hidden.key.strip_prefix(PREFIX).and_then(|key| key.strip_prefix('/'));
+            match key.and_then(Place::parse) {
+                Some(Place::BlobData(digest)) => drop(found.blobs.insert(digest, hidden)),
+                Some(Place::RevisionLink { repo, digest }) => {
+                    found.revisions.insert((repo, digest), hidden);
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Brings back hidden manifests that somebody tagged, listed or referred to, and the bytes of every manifest that has to be
+    /// read, until nothing more is needed.
+    async fn restore_needed(
+        &self,
+        scanned: &mut Scanned,
+        hidden: &mut Quarantined,
+        outcome: &mut Outcome,
+    ) -> Result<(), GcError> {
+        let Scanned { stored, known, .. } = scanned;
+        scan::look_again(self.storage, stored, self.wishes.tags(), self.wishes.depth()).await?;
+        loop {
+            known.visit_roots(stored);
+            loop {
+                let unread = known.unread();
+                if unread.is_empty() {
+                    break;
+                }
+                for digest in &unread {
+                    if let Some(hidden) = hidden.blobs.remove(digest) {
+                        self.storage.restore(&hidden).await?;
+                        outcome.restored += 1;
+                    }
+                }
+                scan::read_manifests(self.storage, stored, known, unread).await;
+            }
+            let marked = needed(stored, known, &Removed::new());
+            let mut back = Vec::new();
+            for (name, digest) in hidden.revisions.keys() {
+                let Some(repo) = stored.repos.get(name) else { continue };
+                let blob = stored.blobs.find(*digest);
+                let is_listed = blob.is_some_and(|blob| marked.contains(blob));
+                let subject = blob.and_then(|blob| known.subject(&stored.blobs, blob));
+                let is_about = subject.is_some_and(|subject| repo.revisions.contains_key(&subject));
+                if is_listed || is_about || repo.tagged().any(|tagged| tagged == *digest) {
+                    back.push((name.clone(), *digest));
+                }
+            }
+            if back.is_empty() {
+                return Ok(());
+            }
+            for at in back {
+                if let Some(hidden) = hidden.revisions.remove(&at) {
+                    self.storage.restore(&hidden).await?;
+                    outcome.restored += 1;
+                }
+                stored.repos.entry(at.0).or_default().revisions.insert(at.1, Stamp::UNKNOWN);
+            }
+        }
+    }
+
+    /// Removes links that lead nowhere, and writes back those whose blob has come meanwhile.
+    async fn tidy_links(&self, outcome: &mut Outcome) {
+        let links = &outcome.garbage.links;
+        let keys: Vec<String> = links.iter().filter_map(link_key).map(|key| absolute(&key)).collect();
+        let count = keys.len();
+        let failed = self.storage.remove(keys, Folders::Keep).await;
+        outcome.swept.others += (count - failed.len()) as u64;
+        outcome.swept.failed.extend(failed);
+        for link in links {
+            if let Err(error) = self.write_back(link).await {
+                tracing::error!("{}: the link to {} could not be checked: {error}", link.repository, link.digest);
+            }
+        }
+    }
+
+    async fn write_back(&self, link: &GarbageLink) -> Result<(), GcError> {
+        let (Some(key), Ok(digest)) = (link_key(link), link.digest.parse::<Digest>()) else { return Ok(()) };
+        if self.storage.stat(&absolute(&Place::BlobData(digest).key())).await?.is_some() {
+            self.storage.write(&absolute(&key), digest.to_string().into_bytes()).await?;
+        }
+        Ok(())
+    }
+}
