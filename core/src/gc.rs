@@ -207,12 +207,20 @@ pub fn needed(stored: &Stored, known: &Known, gone: &Removed) -> BlobSet {
     }
     stored.odd.roots.iter().copied().for_each(&mut root);
     queue.extend(known.reached_from(&late));
+    mark(stored, known, queue, &mut marked);
+    marked
+}
+
+/// Adds to `marked` the blobs of `queue` and what they list at any depth.
+fn mark(stored: &Stored, known: &Known, mut queue: Vec<BlobId>, marked: &mut BlobSet) {
     while let Some(blob) = queue.pop() {
         if marked.insert(blob) {
             queue.extend_from_slice(known.lists(blob));
+            if known.has_late() {
+                queue.extend(known.reached_from(known.lists_late(stored.blobs.get(blob).digest)));
+            }
         }
     }
-    marked
 }
 
 /// The gaps that the scan met, and those that the manifests are.

@@ -3,6 +3,7 @@
 //! Made for ten million blobs: a blob is 44 bytes here, a layer link eight. Nothing is read here; whoever lists the storage
 //! feeds it, blobs first ([`Blobs`]), repositories after them (FACTS section 4.4, P1 before P2).
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -37,10 +38,12 @@ impl Stamp {
         (self != Self::UNKNOWN).then(|| Timestamp::from_second(i64::from(self.0)).ok())?
     }
 
-    /// Whether it lies at least `age` before `now`. What lies after `now` is young, whatever the clocks.
+    /// Whether it lies at least `age` before `now`. What lies after `now` is young, whatever the clocks, and so is everything
+    /// while `now` is unknown.
     #[must_use]
     pub fn is_older(self, age: Age, now: Self) -> bool {
-        self != Self::UNKNOWN && u64::from(self.0) + age.0 <= u64::from(now.0)
+        let is_known = self != Self::UNKNOWN && now != Self::UNKNOWN;
+        is_known && u64::from(self.0).saturating_add(age.0) <= u64::from(now.0)
     }
 }
 
@@ -94,7 +97,8 @@ impl Blobs {
     pub fn fill(&mut self, first: u8, mut blobs: Vec<StoredBlob>) {
         assert!(blobs.len() < 1 << SHARD_BITS, "too many blobs");
         if !blobs.is_sorted_by(|a, b| a.digest < b.digest) {
-            blobs.sort_unstable();
+            // Met twice, it was written between: the youngest counts.
+            blobs.sort_unstable_by_key(|blob| (blob.digest, Reverse(blob.stamp)));
             blobs.dedup_by_key(|blob| blob.digest);
         }
         let shard = &mut self.shards[usize::from(first)];
@@ -373,6 +377,15 @@ mod tests {
     }
 
     #[test]
+    fn of_a_blob_listed_twice_the_youngest_counts() {
+        let (old, young) = (blob("a"), StoredBlob { stamp: Stamp(8), ..blob("a") });
+        for twice in [[old, young], [young, old]] {
+            let blobs: Blobs = twice.into_iter().collect();
+            assert_eq!(blobs.iter().map(|(_, blob)| blob).collect::<Vec<_>>(), [young]);
+        }
+    }
+
+    #[test]
     fn what_is_unknown_or_in_the_future_is_young() {
         let now = Stamp::from_second(1_000_000);
         let day = Age(86_400);
@@ -383,6 +396,8 @@ mod tests {
         }
         assert!(!Stamp::UNKNOWN.is_older(Age(0), now));
         assert!(!Stamp::UNKNOWN.is_older(Age(0), Stamp::UNKNOWN));
+        assert!(!Stamp(7).is_older(Age(0), Stamp::UNKNOWN), "who does not know the time finds nothing old");
+        assert!(!Stamp(7).is_older(Age(u64::MAX), now), "never is never");
         assert!(now.is_older(Age(0), now));
         assert!(!Stamp::from_second(1_000_001).is_older(Age(0), now), "the future is not old");
         assert_eq!(Stamp::from_second(i64::from(u32::MAX)), Stamp::UNKNOWN);

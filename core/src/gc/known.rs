@@ -41,6 +41,8 @@ pub struct Known {
     late_subjects: BTreeMap<Digest, Digest>,
     /// Other names of blobs.
     aliases: BTreeMap<String, BTreeSet<Digest>>,
+    /// The manifests that list a name which is no sha256 digest, by that name: it may come to mean more.
+    foreign: BTreeMap<String, BTreeSet<Digest>>,
     visited: BTreeMap<Digest, Certainty>,
     frontier: Vec<Digest>,
     illegible: BTreeMap<Digest, String>,
@@ -58,18 +60,26 @@ impl Known {
     /// Asks for the manifests of `stored`, as far as they are not known yet. Called again after another look at the same
     /// blobs, it asks for what has come since.
     pub fn visit_roots(&mut self, stored: &Stored) {
-        for repo in stored.repos.values() {
-            for (alias, target, _) in &repo.aliases {
-                self.aliases.entry(alias.clone()).or_default().extend(target);
-            }
-        }
         // What was not there, or could not be read, may be by now.
         self.frontier.extend(std::mem::take(&mut self.absent));
         self.frontier.extend(std::mem::take(&mut self.illegible).into_keys());
+        let mut again = BTreeSet::new();
+        for (alias, target, _) in stored.repos.values().flat_map(|repo| &repo.aliases) {
+            again.extend(self.note_alias(alias, *target));
+        }
+        self.frontier.extend(again);
         let revisions = stored.repos.values().flat_map(|repo| repo.revisions.keys());
         for digest in revisions.chain(&stored.odd.roots) {
             self.visit(&stored.blobs, *digest, Certainty::Manifest);
         }
+    }
+
+    /// Takes what a name means. When that is new, the manifests that list it have to be read again: a scan may have met them
+    /// before the link was there.
+    fn note_alias(&mut self, alias: &str, target: Option<Digest>) -> BTreeSet<Digest> {
+        let targets = self.aliases.entry(alias.to_owned()).or_default();
+        let is_new = target.is_some_and(|target| targets.insert(target));
+        if is_new { self.foreign.get(alias).cloned().unwrap_or_default() } else { BTreeSet::new() }
     }
 
     /// The manifests to be read next, each asked for once. Empty when everything that can be reached is known.
@@ -158,6 +168,16 @@ impl Known {
             .map(|(digest, why)| (*digest, why.as_str()))
     }
 
+    /// What a manifest lists that came, if at all, after the blobs had been listed.
+    pub(super) fn lists_late(&self, digest: Digest) -> &[Digest] {
+        self.late_listed.get(&digest).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether any manifest lists what was not stored when the blobs were listed.
+    pub(super) fn has_late(&self) -> bool {
+        !self.late_listed.is_empty()
+    }
+
     /// What is listed, at any depth, by manifests that came after the blobs had been listed.
     pub(super) fn reached_from(&self, late: &[Digest]) -> Vec<BlobId> {
         let (mut found, mut queue, mut seen) = (Vec::new(), late.to_vec(), BTreeSet::new());
@@ -168,7 +188,7 @@ impl Known {
             if let Some(entry) = self.late.get(&digest) {
                 found.extend_from_slice(self.of(entry));
             }
-            queue.extend(self.late_listed.get(&digest).into_iter().flatten());
+            queue.extend_from_slice(self.lists_late(digest));
         }
         found
     }
@@ -177,15 +197,16 @@ impl Known {
     pub(super) fn gaps(&self, stored: &Stored) -> Vec<StorageGap> {
         let mut gaps = Vec::new();
         for (digest, why) in self.unreadable() {
-            let above = self.ancestors(stored, digest);
-            let has = |digest: &Digest| stored.blobs.find(*digest).is_some_and(|blob| above.contains(&blob));
+            let above = self.ancestors(&stored.blobs, digest);
             let concerned = stored
                 .repos
                 .iter()
-                .filter(|(_, repo)| repo.revisions.contains_key(&digest) || repo.revisions.keys().any(has));
-            let names: Vec<Option<&RepoName>> = concerned.map(|(name, _)| Some(name)).collect();
-            // One that no repository has is needed by something odd: nobody knows where its layers are.
-            let names = if names.is_empty() { vec![None] } else { names };
+                .filter(|(_, repo)| repo.revisions.keys().any(|revision| above.contains(revision)));
+            let mut names: Vec<Option<&RepoName>> = concerned.map(|(name, _)| Some(name)).collect();
+            // Something odd needs it: nobody knows where its layers are.
+            if stored.odd.roots.iter().any(|root| above.contains(root)) {
+                names.push(None);
+            }
             gaps.extend(names.into_iter().map(|name| StorageGap {
                 path: crate::layout::Place::BlobData(digest).key(),
                 repository: name.cloned(),
@@ -196,19 +217,19 @@ impl Known {
         gaps
     }
 
-    /// The manifests that lead to `digest`.
-    fn ancestors(&self, stored: &Stored, digest: Digest) -> BTreeSet<BlobId> {
-        let Some(blob) = stored.blobs.find(digest) else { return BTreeSet::new() };
-        let mut above = BTreeSet::from([blob]);
+    /// The manifests that lead to `digest`, and itself.
+    fn ancestors(&self, blobs: &Blobs, digest: Digest) -> BTreeSet<Digest> {
+        let mut above = BTreeSet::from([digest]);
         loop {
-            let lists = |entry: &Entry| self.of(entry).iter().any(|listed| above.contains(listed));
-            let found: Vec<BlobId> = self
-                .entries
-                .iter()
-                .filter(|(id, entry)| !above.contains(id) && lists(entry))
-                .map(|(id, _)| *id)
-                .collect();
-            if found.is_empty() {
+            let stored: BTreeSet<BlobId> = above.iter().filter_map(|digest| blobs.find(*digest)).collect();
+            let known = self.entries.iter().map(|(blob, entry)| (blobs.get(*blob).digest, entry));
+            let all = known.chain(self.late.iter().map(|(digest, entry)| (*digest, entry)));
+            let lists = |(manifest, entry): &(Digest, &Entry)| {
+                self.of(entry).iter().any(|listed| stored.contains(listed))
+                    || self.lists_late(*manifest).iter().any(|listed| above.contains(listed))
+            };
+            let found: BTreeSet<Digest> = all.filter(lists).map(|(manifest, _)| manifest).collect();
+            if found.is_subset(&above) {
                 return above;
             }
             above.extend(found);
@@ -221,6 +242,9 @@ impl Known {
 
     fn note(&mut self, blobs: &Blobs, by: Digest, listed: &Listed) {
         let named = listed.digest.parse::<Digest>().ok();
+        if named.is_none() {
+            self.foreign.entry(listed.digest.clone()).or_default().insert(by);
+        }
         let aliased = self.aliases.get(&listed.digest).into_iter().flatten().copied();
         for digest in named.into_iter().chain(aliased).collect::<Vec<_>>() {
             match blobs.find(digest) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{GarbageManifest, Known, Removed};
+use super::{GarbageManifest, Known, Removed, mark};
 use crate::name::{Digest, RepoName};
 use crate::stored::{Age, BlobId, BlobSet, Spares, Stamp, StorageGap, Stored, StoredRepo};
 
@@ -25,13 +25,21 @@ pub(super) fn find(
     }
     let mut staying = Staying { stored, known, listed: stored.blobs.set(), kept: BTreeMap::new() };
     let mut candidates: BTreeMap<&RepoName, Vec<Digest>> = BTreeMap::new();
-    let mut late = stored.odd.roots.clone();
+    let mut late = Vec::new();
+    for root in &stored.odd.roots {
+        match stored.blobs.find(*root) {
+            Some(blob) => staying.list_below(blob),
+            None => late.push(*root),
+        }
+    }
     for (name, repo) in &stored.repos {
         let tagged: BTreeSet<Digest> = repo.tagged().collect();
+        // What a tag points at that could not be read may be any of them.
+        let is_blind = blind.contains(&Some(name)) || repo.tags.values().any(|tag| tag.target.is_none());
         let gone = removed.get(name);
         for (digest, stamp) in &repo.revisions {
             let is_gone = gone.is_some_and(|gone| gone.contains(digest));
-            let stays = blind.contains(&Some(name)) || tagged.contains(digest) || !stamp.is_older(age, now);
+            let stays = is_blind || tagged.contains(digest) || !stamp.is_older(age, now);
             match stored.blobs.find(*digest) {
                 _ if is_gone => {}
                 None => late.push(*digest),
@@ -60,15 +68,18 @@ struct Staying<'a> {
 impl<'a> Staying<'a> {
     fn keep(&mut self, name: &'a RepoName, blob: BlobId) {
         self.kept.entry(name).or_default().insert(blob);
-        self.list_all(self.known.lists(blob).to_vec());
+        self.list_below(blob);
     }
 
-    fn list_all(&mut self, mut queue: Vec<BlobId>) {
-        while let Some(blob) = queue.pop() {
-            if self.listed.insert(blob) {
-                queue.extend_from_slice(self.known.lists(blob));
-            }
-        }
+    /// Takes what a manifest lists for needed, at any depth, but not itself: nothing lists that.
+    fn list_below(&mut self, blob: BlobId) {
+        let mut queue = self.known.lists(blob).to_vec();
+        queue.extend(self.known.reached_from(self.known.lists_late(self.stored.blobs.get(blob).digest)));
+        self.list_all(queue);
+    }
+
+    fn list_all(&mut self, queue: Vec<BlobId>) {
+        mark(self.stored, self.known, queue, &mut self.listed);
     }
 
     /// Takes out of `candidates` what is needed by what stays, until nothing changes.
