@@ -8,6 +8,8 @@ use clean_registry_core::journal::Record;
 use clean_registry_core::name::{Digest, RepoName};
 use thiserror::Error;
 
+pub mod native;
+
 use crate::config::{CollectorMode, Config, Restart};
 use crate::demo::store::Store;
 use crate::demo::sweep::sweep;
@@ -128,7 +130,7 @@ impl Collector {
         environment: &BTreeMap<String, String>,
     ) -> Result<Option<Self>, CollectError> {
         let mode = match config.collector_mode() {
-            CollectorMode::None => return Ok(None),
+            CollectorMode::None | CollectorMode::Native => return Ok(None),
             CollectorMode::Exec => Mode::Exec,
             CollectorMode::Offline => Mode::Offline,
         };

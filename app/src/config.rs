@@ -11,6 +11,9 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
+use crate::age::AgeText;
+use crate::gc::{EmptyFolders, Mode, Wishes};
+
 /// Why there is no configuration to work with.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -224,23 +227,46 @@ pub struct Paths {
 }
 
 /// How garbage is collected after a deletion.
-#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GarbageCollection {
-    /// Where the registry's own collector runs; by default `exec` when a container is named.
+    /// Which collector; by default `native` where the storage can be reached, else `exec` when a container is named.
     pub mode: Option<CollectorMode>,
-    /// Whether the container is restarted after a collection in it.
+    /// Whether the container is restarted after a collection in it, for `exec`.
     #[serde(default)]
     pub restart: Restart,
+    /// How `native` deals with people who push meanwhile; by default the safest that is possible.
+    pub native: Option<Mode>,
+    /// How old a blob, and every link to it, must be to be collected by `native`; by default `24h`.
+    pub grace: Option<AgeText>,
+    /// How old a layer link must be to go when its blob is gone; by default as `grace`. `native` only, as all that follow.
+    pub dangling_links: Option<AgeText>,
+    /// Uploads that nobody continued for so long go; by default they stay.
+    pub uploads: Option<AgeText>,
+    /// Temporary files that a crash of the registry left so long ago go; by default they stay.
+    pub temporary_files: Option<AgeText>,
+    /// Repositories that have been empty for so long go; by default they stay.
+    pub empty_repositories: Option<AgeText>,
+    /// Folders that hold nothing go as well, wherever they are.
+    #[serde(default)]
+    pub empty_folders: bool,
+    /// How long a request may be under way in a registry that is not restarted; by default `60s`, on object stores `15m`.
+    pub wait: Option<AgeText>,
+    /// A line for `sh` that closes the registry to writes: stops it, or makes it read-only.
+    pub close_command: Option<String>,
+    /// A line for `sh` that opens it again.
+    pub open_command: Option<String>,
 }
 
-/// Where the registry's own collector runs.
+/// Which collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CollectorMode {
-    /// In the running container. An image pushed during it can lose layers.
+    /// Ours, over the storage.
+    Native,
+    /// The registry's own in the running container. An image pushed during it can lose layers.
     Exec,
-    /// In a one-off container while the registry's is stopped: safe against pushes.
+    /// The registry's own in a one-off container while the registry's is stopped: safe against pushes.
     Offline,
     /// Not at all: nothing is freed.
     None,
@@ -411,12 +437,28 @@ impl Config {
         }
     }
 
-    /// Where the registry's own collector runs: as told, else in the container if one is named.
+    /// Which collector: as told, else the registry's own in the container if one is named.
     #[must_use]
     pub fn collector_mode(&self) -> CollectorMode {
         let by_container =
             if self.registry.container.is_empty() { CollectorMode::None } else { CollectorMode::Exec };
         self.garbage_collection.mode.unwrap_or(by_container)
+    }
+
+    /// What a collection of ours removes. `cleanup` says nothing of it.
+    #[must_use]
+    pub fn wishes(&self) -> Wishes {
+        let section = &self.garbage_collection;
+        let grace = section.grace.unwrap_or(AgeText::hours(24));
+        Wishes {
+            grace,
+            untagged: None,
+            dangling_links: Some(section.dangling_links.unwrap_or(grace)),
+            uploads: section.uploads,
+            temporary_files: section.temporary_files,
+            empty_repositories: section.empty_repositories,
+            empty_folders: if section.empty_folders { EmptyFolders::Remove } else { EmptyFolders::Keep },
+        }
     }
 
     /// The longest that one request may take.

@@ -1,7 +1,7 @@
 //! What every verb works with, resolved once from what was asked for, the configuration and the environment.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clean_registry_core::inventory::Inventory;
 use clean_registry_core::name::{RepoName, count};
@@ -67,9 +67,8 @@ impl Context {
         config: Config,
         environment: BTreeMap<String, String>,
     ) -> Result<Self, Failure> {
-        let reader = connect(options(&config, &environment)?)?;
-        let directory = choices.state_dir.map(Path::to_owned).or_else(|| config.state_dir.clone());
-        let directory = directory.unwrap_or_else(|| State::default_directory(&environment, is_root()));
+        let reader = connect_to(&config, &environment)?;
+        let directory = state_directory(choices.state_dir, &config, &environment);
         let state = State::new(&directory, reader.host());
         Ok(Self {
             scope: choices.repo.map_or(Ok(Scope::All), scope)?,
@@ -123,6 +122,25 @@ impl Context {
         );
         Ok(inventory)
     }
+}
+
+/// The registry at `registry.url`. Nothing is sent yet.
+///
+/// # Errors
+/// When the address, the credentials or the certificates are not usable.
+pub fn connect_to(config: &Config, environment: &BTreeMap<String, String>) -> Result<Reader, Failure> {
+    Ok(connect(options(config, environment)?)?)
+}
+
+/// Where the journal, the vault and the cache are: as told, as configured, or where they always are.
+#[must_use]
+pub fn state_directory(
+    told: Option<&Path>,
+    config: &Config,
+    environment: &BTreeMap<String, String>,
+) -> PathBuf {
+    let directory = told.map(Path::to_owned).or_else(|| config.state_dir.clone());
+    directory.unwrap_or_else(|| State::default_directory(environment, is_root()))
 }
 
 fn options(config: &Config, environment: &BTreeMap<String, String>) -> Result<Options, Failure> {

@@ -90,6 +90,22 @@ impl From<crate::scan::ScanError> for Failure {
     }
 }
 
+impl From<crate::gc::GcError> for Failure {
+    fn from(error: crate::gc::GcError) -> Self {
+        use crate::gc::GcError as E;
+        use crate::gc::closing::ClosingError as C;
+        let exit = match error {
+            E::Scan(error) => return error.into(),
+            E::State(error) => return error.into(),
+            E::Closing(C::Docker(_) | C::Command { .. }) => Exit::Unreachable,
+            E::Locked(_) => Exit::Locked,
+            E::Interrupted => Exit::Interrupted,
+            _ => Exit::Unsafe,
+        };
+        Self { exit, hint: error.hint(), message: error.to_string() }
+    }
+}
+
 impl From<crate::storage::StorageError> for Failure {
     fn from(error: crate::storage::StorageError) -> Self {
         crate::scan::ScanError::from(error).into()

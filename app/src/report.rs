@@ -1,5 +1,7 @@
 //! What a run came to: as data for programs, as text for people.
 
+pub mod collection;
+
 use clean_registry_core::journal::Outcome;
 use clean_registry_core::name::{Bytes, count};
 use clean_registry_core::plan::{Estimate, Freed, Plan, Step};

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
+use crate::age::AgeText;
 use crate::failure::EXIT_CODES;
+use crate::gc::Mode;
 use crate::report::Output;
 
 /// The least that is needed to begin with.
@@ -76,6 +78,11 @@ pub enum Verb {
     },
     /// List the runs on this registry and what became of them
     Runs,
+    /// Remove what nobody needs from a registry's storage, and lose nothing while people push
+    ///
+    /// Without a configuration it needs the storage alone: clean-registry gc --storage /var/lib/registry
+    #[command(after_help = GC_EXAMPLES)]
+    Gc(GcArguments),
     /// Look at the configuration
     Config {
         /// What to look at it for
@@ -95,6 +102,76 @@ pub enum Verb {
     },
     /// Print the manual page
     Man,
+}
+
+const GC_EXAMPLES: &str = "Modes:
+  offline     the registry is stopped or read-only throughout; what can be checked is checked
+  barrier     everything is found while it runs; it is closed for the seconds of the sweep and opened again
+  quarantine  garbage is hidden while it runs, looked at again after a restart or --wait, then purged or brought back
+By default the safest that is possible here. None relies on a grace period.
+
+Examples:
+  clean-registry gc --storage /var/lib/registry --plan
+      what would go, and how much that is; nothing is written
+  clean-registry gc --storage /var/lib/registry --untagged
+      of a registry that is stopped; manifests that nothing points at go, too
+  clean-registry gc --storage /var/lib/registry --close-command 'systemctl stop docker-registry' \\
+                    --open-command 'systemctl start docker-registry'
+      the registry is down for as long as a second look and the sweep take";
+
+/// Where the registry stores, for what needs no more than that.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StorageArguments {
+    /// The registry's storage: the rootdirectory of its configuration
+    #[arg(long, value_name = "DIR")]
+    pub storage: Option<PathBuf>,
+    /// The registry's own configuration, as this host sees it, with REGISTRY_* of this environment over it
+    #[arg(long, value_name = "FILE")]
+    pub registry_config: Option<PathBuf>,
+}
+
+/// What to collect and how.
+#[derive(Debug, Clone, Args)]
+pub struct GcArguments {
+    /// Where.
+    #[command(flatten)]
+    pub place: StorageArguments,
+    /// Only say what would go; nothing is written
+    #[arg(long)]
+    pub plan: bool,
+    /// How to deal with pushes during the collection [default: the safest that is possible]
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
+    /// How old a blob, and every link to it, must be [default: 24h]
+    #[arg(long, value_name = "AGE")]
+    pub grace: Option<AgeText>,
+    /// Remove manifests that no tag points at and nothing needs, older than AGE [default: as --grace]
+    #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true)]
+    pub untagged: Option<Option<AgeText>>,
+    /// Remove uploads that nobody continued for AGE [default: 7d]
+    #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true)]
+    pub uploads: Option<Option<AgeText>>,
+    /// Remove temporary files that a crash of the registry left AGE ago [default: 24h]
+    #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true)]
+    pub temporary_files: Option<Option<AgeText>>,
+    /// Remove repositories that have been empty for AGE [default: 24h]
+    #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true)]
+    pub empty_repositories: Option<Option<AgeText>>,
+    /// Remove folders that hold nothing
+    #[arg(long)]
+    pub empty_folders: bool,
+    /// Remove layer links that lead nowhere only after AGE [default: as --grace]
+    #[arg(long, value_name = "AGE")]
+    pub dangling_links: Option<AgeText>,
+    /// How long a request may be under way in the registry, for quarantine without a restart [default: 60s, object stores 15m]
+    #[arg(long, value_name = "AGE")]
+    pub wait: Option<AgeText>,
+    /// A line for sh that closes the registry to writes: stops it, or makes it read-only
+    #[arg(long, value_name = "COMMAND", requires = "open_command")]
+    pub close_command: Option<String>,
+    /// A line for sh that opens it again
+    #[arg(long, value_name = "COMMAND", requires = "close_command")]
+    pub open_command: Option<String>,
 }
 
 /// What to look at a configuration for.

@@ -13,7 +13,7 @@ pub mod verb;
 use arguments::{Arguments, Verb};
 use log::Terminal;
 
-use crate::config::Config;
+use crate::config::{Config, StorageSection};
 use crate::context::{Choices, Context};
 use crate::failure::{Exit, Failure};
 use crate::job::CollectWhen;
@@ -60,6 +60,7 @@ async fn dispatch(arguments: &Arguments, environment: BTreeMap<String, String>) 
         }
         Verb::Demo { keep } => verb::demo::run((*keep).into()).await,
         Verb::Config { what } => verb::config::run(arguments, *what, &environment),
+        Verb::Gc(gc) => on_storage(arguments, gc, environment).await,
         verb => on_registry(arguments, verb, environment).await,
     }
 }
@@ -88,6 +89,45 @@ async fn on_registry(
         tracing::error!(target: log::FAILURE, "{}", failure.message);
     }
     done
+}
+
+/// The collection of garbage, which needs the storage and no more.
+async fn on_storage(
+    arguments: &Arguments,
+    gc: &arguments::GcArguments,
+    environment: BTreeMap<String, String>,
+) -> Result<Exit, Failure> {
+    let config = gc.config(load_for_storage(arguments, &gc.place, &environment)?);
+    let terminal =
+        if gc.plan || arguments.output == Output::Json { Terminal::Stderr } else { Terminal::Stdout };
+    log::begin(terminal, &log_file(arguments, &config), environment.get("DEBUG").map(String::as_str));
+    let done = verb::gc::run(arguments, gc, config, environment).await;
+    if let (Err(failure), false) = (&done, gc.plan) {
+        tracing::error!(target: log::FAILURE, "{}", failure.message);
+    }
+    done
+}
+
+/// The configuration for what needs no more than a storage: where one is named, there need be no file.
+fn load_for_storage(
+    arguments: &Arguments,
+    place: &arguments::StorageArguments,
+    environment: &BTreeMap<String, String>,
+) -> Result<Config, Failure> {
+    let is_named = place.storage.is_some() || place.registry_config.is_some();
+    let mut config = if is_named && !arguments.config.exists() {
+        Config::empty()
+    } else {
+        Config::load(&arguments.config, environment)?
+    };
+    if is_named {
+        config.storage = StorageSection {
+            directory: place.storage.clone(),
+            registry_config: place.registry_config.clone(),
+            ..StorageSection::default()
+        };
+    }
+    Ok(config)
 }
 
 async fn on_context(

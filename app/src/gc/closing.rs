@@ -104,7 +104,8 @@ impl Watch {
     /// When the engine does not answer.
     pub async fn look(&self) -> Result<Seen, docker::Error> {
         let mut closed: Vec<String> = Vec::new();
-        for seen in [self.look_at_container().await?, self.look_at_address().await, self.look_at_processes()] {
+        for seen in [self.look_at_container().await?, self.look_at_address().await, self.look_at_processes()]
+        {
             match seen {
                 Seen::Open(sign) => return Ok(Seen::Open(sign)),
                 Seen::Closed(sign) => closed.push(sign),
@@ -132,7 +133,9 @@ impl Watch {
         let host = reader.host();
         match Writer::new(reader.clone()).probe(&probe).await {
             Err(Refusal::ReadOnly { .. }) => Seen::Closed(format!("{host} is read-only")),
-            Err(Refusal::Other(RegistryError::Unreachable { .. })) => Seen::Closed(format!("nobody answers at {host}")),
+            Err(Refusal::Other(RegistryError::Unreachable { .. })) => {
+                Seen::Closed(format!("nobody answers at {host}"))
+            }
             _ => Seen::Open(format!("{host} answers, and is not read-only")),
         }
     }
@@ -144,7 +147,9 @@ impl Watch {
             return Seen::Open(format!("process {} stores there (`{}`)", process.pid, process.command));
         }
         if let Some((pid, command)) = hidden.first() {
-            return Seen::Open(format!("process {pid} may store there, and cannot be looked into (`{command}`)"));
+            return Seen::Open(format!(
+                "process {pid} may store there, and cannot be looked into (`{command}`)"
+            ));
         }
         match using.first() {
             Some(process) => Seen::Closed(format!("process {} is read-only", process.pid)),
@@ -279,7 +284,8 @@ impl Closing {
 pub async fn run(command: &str) -> Result<(), ClosingError> {
     let failed = |why: String| ClosingError::Command { command: command.to_owned(), why };
     let mut shell = tokio::process::Command::new("sh");
-    let ended = shell.args(["-c", command]).stdin(std::process::Stdio::null()).stdout(io::stderr()).status().await;
+    let ended =
+        shell.args(["-c", command]).stdin(std::process::Stdio::null()).stdout(io::stderr()).status().await;
     match ended {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(failed(status.to_string())),

@@ -80,12 +80,15 @@ impl GcError {
         match self {
             Self::Scan(error) => error.hint().map(str::to_owned),
             Self::Closing(error) => error.hint(),
-            Self::NoRepositories { .. } => {
-                Some("is a part of it not mounted? If it is meant to be empty, remove the directory by hand".to_owned())
-            }
+            Self::NoRepositories { .. } => Some(
+                "is a part of it not mounted? If it is meant to be empty, remove the directory by hand"
+                    .to_owned(),
+            ),
             Self::Unsafe { mode, .. } => Some(mode.alternative().to_owned()),
             Self::Locked(_) => Some("wait for it to end".to_owned()),
-            Self::Cache(_) => Some("flush it by hand: until then a push may be broken by what it still tells".to_owned()),
+            Self::Cache(_) => {
+                Some("flush it by hand: until then a push may be broken by what it still tells".to_owned())
+            }
             Self::State(_) | Self::Interrupted => None,
         }
     }

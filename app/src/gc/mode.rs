@@ -7,7 +7,17 @@ use super::closing::{Closing, Seen};
 use crate::runtime::config::Cache;
 
 /// How a storage is collected while people may push (FACTS section 4.4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    clap::ValueEnum,
+    serde::Deserialize,
+    serde::Serialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The registry is stopped or read-only throughout
@@ -58,9 +68,10 @@ impl Mode {
         let refuse = |mode, why: &str| Err(GcError::Unsafe { mode, why: why.to_owned() });
         match (wanted, seen) {
             (Some(Self::Offline) | None, Seen::Closed(sign)) => Ok((Self::Offline, sign.clone())),
-            (Some(Self::Offline), Seen::Unknown) => {
-                Ok((Self::Offline, "you say that the registry is stopped; nothing here contradicts".to_owned()))
-            }
+            (Some(Self::Offline), Seen::Unknown) => Ok((
+                Self::Offline,
+                "you say that the registry is stopped; nothing here contradicts".to_owned(),
+            )),
             (Some(Self::Offline), Seen::Open(sign)) => refuse(Self::Offline, sign),
             (Some(Self::Barrier), _) if closing.is_able() => {
                 Ok((Self::Barrier, "it is closed for the sweep and opened again".to_owned()))
@@ -73,18 +84,27 @@ impl Mode {
                 }
                 (_, Some(Cache::None | Cache::Redis)) => Ok((
                     Self::Quarantine,
-                    "it keeps no cache in memory; no request is taken to be under way for longer than --wait".to_owned(),
+                    "it keeps no cache in memory; no request is taken to be under way for longer than --wait"
+                        .to_owned(),
                 )),
-                (_, Some(Cache::InMemory)) => {
-                    refuse(Self::Quarantine, "the registry keeps a cache in memory, and nothing is known that restarts it")
-                }
-                (_, None) => refuse(Self::Quarantine, "the registry's configuration is not known, so it may keep a cache in memory"),
+                (_, Some(Cache::InMemory)) => refuse(
+                    Self::Quarantine,
+                    "the registry keeps a cache in memory, and nothing is known that restarts it",
+                ),
+                (_, None) => refuse(
+                    Self::Quarantine,
+                    "the registry's configuration is not known, so it may keep a cache in memory",
+                ),
             },
-            (None, _) if matches!(closing, Closing::Container(_) | Closing::Commands { .. } | Closing::Ask) => {
+            (None, _)
+                if matches!(closing, Closing::Container(_) | Closing::Commands { .. } | Closing::Ask) =>
+            {
                 Ok((Self::Barrier, "it is closed for the sweep and opened again".to_owned()))
             }
             (None, Seen::Open(sign)) => Err(super::closing::ClosingError::Open(sign.clone()).into()),
-            (None, Seen::Unknown) => Err(super::closing::ClosingError::Unknown("this storage".to_owned()).into()),
+            (None, Seen::Unknown) => {
+                Err(super::closing::ClosingError::Unknown("this storage".to_owned()).into())
+            }
         }
     }
 }
@@ -101,7 +121,8 @@ mod tests {
     fn only_what_is_safe_is_chosen() {
         let (open, closed) = (Seen::Open("x".into()), Seen::Closed("x".into()));
         let commands = Closing::Commands { close: "true".into(), open: "true".into() };
-        let (offline, barrier, quarantine) = (Some(Mode::Offline), Some(Mode::Barrier), Some(Mode::Quarantine));
+        let (offline, barrier, quarantine) =
+            (Some(Mode::Offline), Some(Mode::Barrier), Some(Mode::Quarantine));
         for (wanted, seen, closing, cache, expected) in [
             (None, &closed, &Closing::Nothing, None, offline),
             (None, &open, &Closing::Nothing, None, None),
@@ -118,7 +139,11 @@ mod tests {
             (quarantine, &open, &Closing::Nothing, Some(Cache::Redis), quarantine),
             (quarantine, &open, &commands, Some(Cache::InMemory), quarantine),
         ] {
-            assert_eq!(chosen(wanted, seen, closing, cache), expected, "{wanted:?} {seen:?} {closing:?} {cache:?}");
+            assert_eq!(
+                chosen(wanted, seen, closing, cache),
+                expected,
+                "{wanted:?} {seen:?} {closing:?} {cache:?}"
+            );
         }
     }
 }

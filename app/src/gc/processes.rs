@@ -35,7 +35,9 @@ pub fn storing_in(directory: &Path) -> Processes {
     let Some(wanted) = identity(directory) else { return found };
     let Ok(entries) = fs::read_dir("/proc") else { return found };
     for entry in entries.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let words = words(&entry.path().join("cmdline"));
         if !looks_like_a_registry(&words) {
             continue;
@@ -63,11 +65,8 @@ fn look_into(process: &Path, words: &[String]) -> Option<(RegistryConfig, PathBu
     let environment = environment(&process.join("environ"))?;
     let file = config::path(words, &environment)?;
     let inside = process.join("root");
-    let file = if Path::new(&file).is_absolute() {
-        below(&inside, &file)
-    } else {
-        process.join("cwd").join(file)
-    };
+    let file =
+        if Path::new(&file).is_absolute() { below(&inside, &file) } else { process.join("cwd").join(file) };
     let config = RegistryConfig::read(&fs::read(file).ok()?, &environment).ok()?;
     let root = config.root_directory.clone().unwrap_or_default();
     let root = if config.driver == "filesystem" { below(&inside, &root) } else { PathBuf::new() };
@@ -91,7 +90,11 @@ fn words(path: &Path) -> Vec<String> {
 fn environment(path: &Path) -> Option<BTreeMap<String, String>> {
     let bytes = fs::read(path).ok()?;
     let pairs = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-    Some(pairs.filter_map(|pair| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))).collect())
+    Some(
+        pairs
+            .filter_map(|pair| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -101,7 +104,11 @@ mod tests {
     #[test]
     fn a_registry_is_known_by_how_it_is_started() {
         let is = |line: &str| looks_like_a_registry(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
-        for registry in ["registry serve /etc/distribution/config.yml", "/usr/bin/docker-registry serve c.yml", "/x/registry-3.1.1 serve c"] {
+        for registry in [
+            "registry serve /etc/distribution/config.yml",
+            "/usr/bin/docker-registry serve c.yml",
+            "/x/registry-3.1.1 serve c",
+        ] {
             assert!(is(registry), "{registry}");
         }
         for other in ["registry garbage-collect c.yml", "clean-registry serve", "nginx", "cat registry"] {

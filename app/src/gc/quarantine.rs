@@ -120,9 +120,15 @@ impl Collection<'_> {
         }
         let (all, manifests) = (purge.len(), purge.len() - purged.len());
         let failed = self.storage.purge(purge).await;
-        tracing::info!("purged {} of {all} hidden files, brought back {}", all - failed.len(), outcome.restored);
+        tracing::info!(
+            "purged {} of {all} hidden files, brought back {}",
+            all - failed.len(),
+            outcome.restored
+        );
         let stay: Vec<&str> = failed.iter().map(|(hidden, _)| hidden.key.as_str()).collect();
-        purged.retain(|blob| stay.is_empty() || !stay.contains(&absolute(&Place::BlobData(blob.digest).key()).as_str()));
+        purged.retain(|blob| {
+            stay.is_empty() || !stay.contains(&absolute(&Place::BlobData(blob.digest).key()).as_str())
+        });
         outcome.swept.blobs = purged.len() as u64;
         outcome.swept.bytes = purged.iter().map(|blob| blob.bytes).sum();
         outcome.swept.others = manifests as u64;
@@ -210,7 +216,11 @@ impl Collection<'_> {
         outcome.swept.failed.extend(failed);
         for link in links {
             if let Err(error) = self.write_back(link).await {
-                tracing::error!("{}: the link to {} could not be checked: {error}", link.repository, link.digest);
+                tracing::error!(
+                    "{}: the link to {} could not be checked: {error}",
+                    link.repository,
+                    link.digest
+                );
             }
         }
     }

@@ -38,7 +38,8 @@ pub(super) async fn sweep(storage: &dyn Storage, garbage: &Garbage, swept: &mut 
 /// Blobs, each with its bytes counted if it is gone.
 async fn blobs(storage: &dyn Storage, garbage: &Garbage, folders: Folders, swept: &mut Swept) {
     for batch in garbage.blobs.chunks(BATCH) {
-        let keys: Vec<String> = batch.iter().map(|blob| absolute(&Place::BlobData(blob.digest).key())).collect();
+        let keys: Vec<String> =
+            batch.iter().map(|blob| absolute(&Place::BlobData(blob.digest).key())).collect();
         let failed = storage.remove(keys, folders).await;
         let stay: BTreeSet<&str> = failed.iter().map(|(key, _)| key.as_str()).collect();
         for blob in batch {
@@ -108,9 +109,9 @@ async fn history(
 ) -> Result<Vec<String>, StorageError> {
     let found = Mutex::new(Vec::new());
     let sink = |entries: Vec<Entry>| {
-        let keys = entries.into_iter().map(|entry| entry.key).filter(|key| {
-            matches!(place(key), Some(Place::TagHistory { digest, .. }) if digests.contains(&digest))
-        });
+        let keys = entries.into_iter().map(|entry| entry.key).filter(
+            |key| matches!(place(key), Some(Place::TagHistory { digest, .. }) if digests.contains(&digest)),
+        );
         found.lock().unwrap_or_else(PoisonError::into_inner).extend(keys);
     };
     let tags = absolute(&format!("repositories/{name}/_manifests/tags/"));

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use clean_registry_core::journal::{Chain, Ending, FORMAT, Journal, Record};
-use clean_registry_core::plan::{Origin, Plan};
+use clean_registry_core::name::Digest;
+use clean_registry_core::plan::{Estimate, Origin, Plan, PolicyStamp};
 use jiff::Timestamp;
 
 use super::{At as _, State, StateError, sync_directory, write_whole};
@@ -129,6 +130,25 @@ impl State {
         Ok(log)
     }
 
+    /// Begins a run that only collects garbage on `registry`.
+    ///
+    /// # Errors
+    /// As [`State::begin`].
+    pub fn begin_collection(&self, registry: &str, now: Timestamp) -> Result<RunLog, StateError> {
+        let plan = Plan {
+            format: clean_registry_core::plan::FORMAT,
+            registry: registry.to_owned(),
+            as_of: now,
+            origin: Origin::Collection,
+            policy: PolicyStamp { hash: Digest::of(b""), sentence: "collect garbage".to_owned() },
+            estimate: Estimate::default(),
+            steps: Vec::new(),
+            gaps: Vec::new(),
+            kept: None,
+        };
+        self.begin(&plan, now)
+    }
+
     /// Opens the journal of an interrupted run to add to it; a torn last line is cut off.
     ///
     /// # Errors
@@ -184,8 +204,8 @@ impl RunLog {
 #[cfg(test)]
 mod tests {
     use clean_registry_core::decision::Cause;
-    use clean_registry_core::name::{Digest, MediaType};
-    use clean_registry_core::plan::{Action, Estimate, PolicyStamp, Step};
+    use clean_registry_core::name::MediaType;
+    use clean_registry_core::plan::{Action, Step};
 
     use super::*;
 

@@ -2,7 +2,7 @@
 //!
 //! Files are removed, hidden and restored only where no symbolic link is on the way: what a link leads to may be anybody's.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::walk::{Walk, entry};
-use super::{Depth, Entry, Folders, Hidden, Multipart, OnRead, QUARANTINE, Sink, Storage, StorageError};
+use super::{
+    Depth, Entry, Folders, Hidden, Multipart, OnRead, QUARANTINE, Sink, Storage, StorageError, StorageLock,
+};
 
 /// More threads than this only queue up before the disk.
 const MOST_THREADS: usize = 8;
@@ -397,6 +399,23 @@ impl Storage for Local {
             self.remove_empty_folders(QUARANTINE).await?;
             let now = seen.and_then(|entry| entry.modified.at());
             now.ok_or_else(|| failed(&key, Errno::NOENT))
+        })
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+
+    fn lock(&self) -> BoxFuture<'_, Result<Option<StorageLock>, StorageError>> {
+        Box::pin(async move {
+            let key = self.location();
+            let directory = File::open(&self.path);
+            let directory = directory.map_err(|source| StorageError::Io { key: key.clone(), source })?;
+            match directory.try_lock() {
+                Ok(()) => Ok(Some(StorageLock { _file: Some(directory) })),
+                Err(TryLockError::WouldBlock) => Ok(None),
+                Err(TryLockError::Error(source)) => Err(StorageError::Io { key, source }),
+            }
         })
     }
 

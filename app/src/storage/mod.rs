@@ -153,6 +153,15 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// When it cannot be told.
     fn now(&self) -> BoxFuture<'_, Result<Timestamp, StorageError>>;
 
+    /// The directory of this host that it is, if it is one.
+    fn directory(&self) -> Option<&std::path::Path>;
+
+    /// Takes the storage for one collection, until the lock is dropped or this process ends; `None` if another has it.
+    ///
+    /// # Errors
+    /// When it cannot be told whether another has it.
+    fn lock(&self) -> BoxFuture<'_, Result<Option<StorageLock>, StorageError>>;
+
     /// Multipart uploads below `prefix` that were neither completed nor aborted. Only object stores have them: the data of a
     /// registry's uploads (FACTS section 1).
     ///
@@ -168,6 +177,14 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// # Errors
     /// When it is still there.
     fn abort<'a>(&'a self, upload: &'a Multipart) -> BoxFuture<'a, Result<(), StorageError>>;
+}
+
+/// Held while a collection is at work.
+#[derive(Debug)]
+#[must_use = "the lock is held as long as this lives"]
+pub struct StorageLock {
+    /// The system lets go of it when the process ends, however it ends.
+    pub(super) _file: Option<std::fs::File>,
 }
 
 /// A file in quarantine.

@@ -47,6 +47,7 @@ fn sentence(config: &Config) -> String {
     let mut characters = policy.chars();
     let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     let collector = match config.collector_mode() {
+        CollectorMode::Native => "collect garbage from the storage".to_owned(),
         CollectorMode::Exec => {
             format!("collect garbage in container {} while it runs", config.registry.container)
         }

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod config;
 pub mod demo;
 pub mod explain;
+pub mod gc;
 pub mod plan;
 pub mod run;
 pub mod runs;

@@ -1,0 +1,108 @@
+//! `gc`: what nobody needs goes from the storage.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{print, print_json};
+use crate::age::AgeText;
+use crate::cli::arguments::{Arguments, GcArguments};
+use crate::collect::native::{Native, Parts};
+use crate::config::Config;
+use crate::context::{connect_to, state_directory};
+use crate::failure::{Exit, Failure};
+use crate::gc::{self, Wishes};
+use crate::interrupt::Interrupt;
+use crate::report::Output;
+use crate::report::collection::{Planned, Removed};
+use crate::setting::Setting;
+use crate::state::State;
+use crate::storage::Storage;
+
+impl GcArguments {
+    /// The configuration with what the command line says over it.
+    #[must_use]
+    pub fn config(&self, mut config: Config) -> Config {
+        let section = &mut config.garbage_collection;
+        let over = |given: &Option<Option<AgeText>>, default: AgeText, configured: &mut Option<AgeText>| {
+            if let Some(age) = given {
+                *configured = Some(age.unwrap_or(configured.unwrap_or(default)));
+            }
+        };
+        section.native = self.mode.or(section.native);
+        section.grace = self.grace.or(section.grace);
+        section.dangling_links = self.dangling_links.or(section.dangling_links);
+        section.wait = self.wait.or(section.wait);
+        section.empty_folders |= self.empty_folders;
+        over(&self.uploads, AgeText::hours(7 * 24), &mut section.uploads);
+        over(&self.temporary_files, AgeText::hours(24), &mut section.temporary_files);
+        over(&self.empty_repositories, AgeText::hours(24), &mut section.empty_repositories);
+        if self.close_command.is_some() {
+            section.close_command.clone_from(&self.close_command);
+            section.open_command.clone_from(&self.open_command);
+        }
+        config
+    }
+
+    /// What goes.
+    fn wishes(&self, config: &Config) -> Wishes {
+        let wishes = config.wishes();
+        let untagged = self.untagged.map(|age| age.unwrap_or(wishes.grace));
+        Wishes { untagged: untagged.or(wishes.untagged), ..wishes }
+    }
+}
+
+/// Collects, or says what would be collected.
+///
+/// # Errors
+/// When nothing was removed, or the registry could not be opened again.
+pub async fn run(
+    arguments: &Arguments,
+    gc: &GcArguments,
+    config: Config,
+    environment: BTreeMap<String, String>,
+) -> Result<Exit, Failure> {
+    let setting = Setting::find(&config, &environment).await?;
+    let Some(storage) = setting.storage.clone() else { return Err(no_storage(setting)) };
+    let wishes = gc.wishes(&config);
+    if gc.plan {
+        return plan(arguments, &*storage, &wishes).await;
+    }
+    let reader = if config.registry.url.is_empty() { None } else { Some(connect_to(&config, &environment)?) };
+    let name = reader.as_ref().map_or_else(|| storage.location(), |reader| reader.host().to_owned());
+    let directory = state_directory(arguments.state_dir.as_deref(), &config, &environment);
+    let state = State::new(&directory, &name);
+    let _lock = state.lock()?;
+    let parts = Parts { setting, reader, wishes, interrupt: Interrupt::listen() };
+    let native = Native::find(parts, Arc::clone(&storage), &config).await?;
+    let log = state.begin_collection(&name, Timestamp::now())?;
+    let removed = native.collect_alone(&log).await?;
+    report(arguments, &removed)
+}
+
+async fn plan(arguments: &Arguments, storage: &dyn Storage, wishes: &Wishes) -> Result<Exit, Failure> {
+    let scanned = gc::plan(storage, wishes, Timestamp::now()).await?;
+    let planned = Planned::new(storage, wishes, &scanned).await?;
+    match arguments.output {
+        Output::Json => print_json(&planned)?,
+        Output::Text => print(&planned.text()),
+    }
+    Ok(Exit::Done)
+}
+
+fn report(arguments: &Arguments, removed: &Removed) -> Result<Exit, Failure> {
+    match arguments.output {
+        Output::Json => print_json(removed)?,
+        Output::Text => print(&removed.text()),
+    }
+    Ok(removed.exit())
+}
+
+fn no_storage(setting: Setting) -> Failure {
+    match setting.out_of_reach {
+        Some(error) => error.into(),
+        None => Failure::new(Exit::Usage, "nothing says where the registry stores")
+            .hinted("name its directory with --storage, or its configuration with --registry-config"),
+    }
+}

@@ -1,0 +1,170 @@
+//! Our own collector as it is set up for a registry: what is watched, what closes it, which mode is safe.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clean_registry_core::journal::{Ending, Record};
+use clean_registry_core::name::RepoName;
+
+use crate::config::Config;
+use crate::gc::closing::{Closing, Watch};
+use crate::gc::processes;
+use crate::gc::{self, Collection, GcError, Mode, Outcome, Wishes};
+use crate::interrupt::Interrupt;
+use crate::registry::Reader;
+use crate::report::collection::Removed;
+use crate::runtime::config::Cache;
+use crate::setting::Setting;
+use crate::state::RunLog;
+use crate::storage::{Storage, StorageLock};
+
+/// How long a request may be under way in a registry on a file system, and on an object store (FACTS section 4.4, PO3).
+const WAIT_LOCAL: Duration = Duration::from_secs(60);
+const WAIT_OBJECTS: Duration = Duration::from_secs(15 * 60);
+/// Collected blobs that the registry is asked for afterwards.
+const PROBES: usize = 3;
+
+/// What a collector is set up from.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where the registry runs.
+    pub setting: Setting,
+    /// Its address, if it has one.
+    pub reader: Option<Reader>,
+    /// What goes.
+    pub wishes: Wishes,
+    /// Asked before anything goes.
+    pub interrupt: Interrupt,
+}
+
+/// Our collector, set up and fit to be run.
+#[derive(Debug)]
+pub struct Native {
+    storage: Arc<dyn Storage>,
+    watch: Watch,
+    closing: Closing,
+    mode: Mode,
+    wishes: Wishes,
+    wait: Duration,
+    interrupt: Interrupt,
+    _lock: StorageLock,
+}
+
+impl Native {
+    /// Takes the storage's lock, looks at the registry, and chooses the mode.
+    ///
+    /// # Errors
+    /// When another collection is at work, or no mode is safe. Nothing has been changed.
+    pub async fn find(parts: Parts, storage: Arc<dyn Storage>, config: &Config) -> Result<Self, GcError> {
+        let lock = storage.lock().await?.ok_or_else(|| GcError::Locked(storage.location()))?;
+        let Parts { setting, reader, wishes, interrupt } = parts;
+        let cache = cache(&setting, &*storage);
+        let section = &config.garbage_collection;
+        let closing = closing(config, &setting).await?;
+        let watch = Watch {
+            storage: storage.location(),
+            directory: storage.directory().map(Into::into),
+            reader,
+            container: setting.container,
+        };
+        let seen = watch.look().await.map_err(gc::closing::ClosingError::from)?;
+        let (mode, why) = Mode::choose(section.native, &seen, &closing, cache)?;
+        tracing::info!("collecting {} in mode {mode}: {why}", storage.location());
+        let default = if storage.directory().is_some() { WAIT_LOCAL } else { WAIT_OBJECTS };
+        let wait = section.wait.map_or(default, |wait| Duration::from_secs(wait.0.0));
+        Ok(Self { storage, watch, closing, mode, wishes, wait, interrupt, _lock: lock })
+    }
+
+    /// The storage that is collected.
+    #[must_use]
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    /// Collects, and sees that the registry no longer knows what is gone.
+    ///
+    /// # Errors
+    /// As [`Collection::run`].
+    pub async fn run(&self, log: &RunLog) -> Result<Outcome, GcError> {
+        let collection = Collection {
+            storage: &*self.storage,
+            watch: &self.watch,
+            closing: &self.closing,
+            mode: self.mode,
+            wishes: self.wishes,
+            wait: self.wait,
+            cache: None,
+            log,
+            interrupt: &self.interrupt,
+        };
+        let mut outcome = collection.run().await?;
+        self.probe(&mut outcome).await;
+        Ok(outcome)
+    }
+
+    /// The same as a run of its own, with its journal and its report.
+    ///
+    /// # Errors
+    /// As [`Native::run`], or when the journal cannot be written.
+    pub async fn collect_alone(&self, log: &RunLog) -> Result<Removed, GcError> {
+        let outcome = self.run(log).await?;
+        let freed = gc::freed(&*self.storage, &outcome.garbage).await?;
+        if outcome.swept.blobs > 0 {
+            log.record(&Record::Collected)?;
+        }
+        let removed = Removed::new(self.mode, &*self.storage, outcome, freed);
+        let is_whole = removed.exit() == crate::failure::Exit::Done;
+        log.end(if is_whole { Ending::Complete } else { Ending::InPart })?;
+        Ok(removed)
+    }
+
+    /// A cache that still tells of a collected blob would break the next push (FACTS section 4.3).
+    async fn probe(&self, outcome: &mut Outcome) {
+        let Some(reader) = &self.watch.reader else { return };
+        if outcome.swept.blobs == 0 || self.mode == Mode::Offline {
+            return;
+        }
+        let linked = outcome
+            .garbage
+            .links
+            .iter()
+            .filter_map(|link| Some((link.repository.clone(), link.digest.parse().ok()?)));
+        let linked: Vec<(RepoName, _)> = linked.take(PROBES).collect();
+        for (repository, digest) in linked {
+            match reader.blob_exists(&repository, &digest).await {
+                Ok(false) => {}
+                Ok(true) => outcome.troubles.push(format!(
+                    "the registry still tells that {repository} has {digest}, which is gone: a cache of it was not emptied"
+                )),
+                Err(error) => outcome.troubles.push(format!("the registry cannot be asked after the collection: {error}")),
+            }
+        }
+    }
+}
+
+async fn closing(config: &Config, setting: &Setting) -> Result<Closing, GcError> {
+    let section = &config.garbage_collection;
+    if let (Some(close), Some(open)) = (&section.close_command, &section.open_command) {
+        return Ok(Closing::Commands { close: close.clone(), open: open.clone() });
+    }
+    if let Some(container) = &setting.container
+        && container.is_running().await.map_err(gc::closing::ClosingError::from)?
+    {
+        return Ok(Closing::Container(container.clone()));
+    }
+    Ok(match section.native {
+        Some(Mode::Barrier) => Closing::ask_if_possible(),
+        _ => Closing::Nothing,
+    })
+}
+
+/// The registry's cache: as its configuration says, else as the processes that store here were configured.
+fn cache(setting: &Setting, storage: &dyn Storage) -> Option<Cache> {
+    if let Some(registry) = &setting.registry {
+        return Some(registry.cache);
+    }
+    let using = processes::storing_in(storage.directory()?).using;
+    let caches = using.iter().map(|process| process.config.cache);
+    // One with a cache in memory is enough.
+    caches.reduce(|a, b| if a == Cache::InMemory || b == Cache::None { a } else { b })
+}

@@ -1,0 +1,277 @@
+//! What a collection of ours would remove, and what it removed.
+
+use clean_registry_core::gc::{
+    Garbage, GarbageBlob, GarbageFile, GarbageLink, GarbageManifest, GarbageUpload,
+};
+use clean_registry_core::name::{Bytes, RepoName, count};
+use clean_registry_core::plan::Freed;
+use clean_registry_core::stored::{Spares, StorageGap};
+use serde::Serialize;
+
+use crate::failure::Exit;
+use crate::gc::{Mode, Outcome, Scanned, Wishes};
+use crate::storage::{Storage, StorageError};
+
+/// Lines of one kind that are shown to people.
+const SHOWN: usize = 20;
+
+/// What a collection would remove.
+#[derive(Debug, Serialize)]
+pub struct Planned {
+    /// The storage.
+    pub storage: String,
+    /// How old something must be, at least.
+    pub grace: String,
+    /// What there is.
+    pub holds: Holds,
+    /// The blobs that would go.
+    pub blobs: Vec<GarbageBlob>,
+    /// The manifests.
+    pub manifests: Vec<GarbageManifest>,
+    /// The layer links.
+    pub links: Vec<GarbageLink>,
+    /// The uploads.
+    pub uploads: Vec<GarbageUpload>,
+    /// What a crash of the registry left.
+    pub temporary_files: Vec<GarbageFile>,
+    /// The repositories that are empty.
+    pub repositories: Vec<RepoName>,
+    /// What is broken, and what it spares.
+    pub gaps: Vec<StorageGap>,
+    /// Files that an interrupted collection had hidden: they would be brought back first.
+    pub hidden: usize,
+    /// All bytes that would go.
+    pub bytes: Bytes,
+    /// Requests, or system calls, that it took to find out.
+    pub requests: u64,
+}
+
+/// What a storage holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Holds {
+    /// Repositories.
+    pub repositories: usize,
+    /// Tags.
+    pub tags: usize,
+    /// Manifests, once in each repository that has them.
+    pub manifests: usize,
+    /// Blobs, once.
+    pub blobs: usize,
+    /// Their bytes.
+    pub bytes: Bytes,
+    /// Unfinished uploads.
+    pub uploads: usize,
+    /// What those take.
+    pub upload_bytes: Bytes,
+}
+
+impl Holds {
+    fn of(scanned: &Scanned) -> Self {
+        let repos = || scanned.stored.repos.values();
+        Self {
+            repositories: repos().len(),
+            tags: repos().map(|repo| repo.tags.len()).sum(),
+            manifests: repos().map(|repo| repo.revisions.len()).sum(),
+            blobs: scanned.stored.blobs.len(),
+            bytes: scanned.stored.blobs.bytes(),
+            uploads: repos().map(|repo| repo.uploads.len()).sum(),
+            upload_bytes: repos().flat_map(|repo| repo.uploads.values()).map(|upload| upload.size).sum(),
+        }
+    }
+}
+
+impl Planned {
+    /// Tells what was decided.
+    ///
+    /// # Errors
+    /// When the quarantine cannot be listed.
+    pub async fn new(
+        storage: &dyn Storage,
+        wishes: &Wishes,
+        scanned: &Scanned,
+    ) -> Result<Self, StorageError> {
+        let Garbage { blobs, manifests, links, uploads, temporary_files, repositories } =
+            scanned.decided.garbage.clone();
+        Ok(Self {
+            storage: storage.location(),
+            grace: wishes.grace.to_string(),
+            holds: Holds::of(scanned),
+            bytes: scanned.decided.garbage.bytes(),
+            blobs,
+            manifests,
+            links,
+            uploads,
+            temporary_files,
+            repositories,
+            gaps: scanned.decided.gaps.clone(),
+            hidden: storage.hidden().await?.len(),
+            requests: storage.requests(),
+        })
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Holds { repositories, tags, manifests, blobs, bytes, uploads, upload_bytes } = self.holds;
+        let mut lines = vec![format!(
+            "{} holds {}, {}, {} and {}: {bytes}",
+            self.storage,
+            count(repositories, "repository", "repositories"),
+            count(tags, "tag", "tags"),
+            count(manifests, "manifest", "manifests"),
+            count(blobs, "blob", "blobs"),
+        )];
+        if self.hidden > 0 {
+            lines.push(format!(
+                "An interrupted collection had hidden {}; the next one brings them back first",
+                count(self.hidden, "file", "files")
+            ));
+        }
+        lines.extend(gap_lines(&self.gaps));
+        let manifests =
+            self.manifests.iter().map(|found| format!("  {}@{}", found.repository, found.digest.short()));
+        lines.extend(section("Manifests that nothing needs", manifests.collect()));
+        lines.extend(section(
+            "Empty repositories",
+            self.repositories.iter().map(|name| format!("  {name}")).collect(),
+        ));
+        let abandoned = self
+            .uploads
+            .iter()
+            .map(|upload| format!("  {} {}: {}", upload.repository, upload.id, upload.bytes));
+        lines.extend(section("Abandoned uploads", abandoned.collect()));
+        let blob_bytes: Bytes = self.blobs.iter().map(|blob| blob.bytes).sum();
+        lines.push(format!(
+            "Nothing needs {}, {blob_bytes}; older than {}; and {} and {}",
+            count(self.blobs.len(), "blob", "blobs"),
+            self.grace,
+            count(self.links.len(), "layer link", "layer links"),
+            count(self.temporary_files.len(), "temporary file", "temporary files"),
+        ));
+        lines.push(format!("{} would be freed. Nothing has been touched.", self.bytes));
+        if uploads > self.uploads.len() {
+            lines.push(format!(
+                "hint: {} with {upload_bytes}; --uploads removes abandoned ones",
+                count(uploads, "upload is unfinished", "uploads are unfinished")
+            ));
+        }
+        lines.join("\n")
+    }
+}
+
+fn section(title: &str, mut lines: Vec<String>) -> Vec<String> {
+    if lines.is_empty() {
+        return lines;
+    }
+    let more = lines.len().saturating_sub(SHOWN);
+    lines.truncate(SHOWN);
+    if more > 0 {
+        lines.push(format!("  and {more} more; --output json lists all"));
+    }
+    lines.insert(0, format!("{title}:"));
+    lines
+}
+
+fn gap_lines(gaps: &[StorageGap]) -> Vec<String> {
+    let lines = gaps.iter().map(|gap| {
+        let spared = match (gap.spares, &gap.repository) {
+            (Spares::Nothing, _) => String::new(),
+            (Spares::Manifests, Some(name)) => format!(" (every manifest of {name} stays)"),
+            (Spares::Everything, Some(name)) => format!(" (all that {name} links stays)"),
+            (_, None) => " (whatever it may need stays)".to_owned(),
+        };
+        format!("  {gap}{spared}")
+    });
+    section("Broken or not understood", lines.collect())
+}
+
+/// What a collection removed.
+#[derive(Debug, Serialize)]
+pub struct Removed {
+    /// The storage.
+    pub storage: String,
+    /// How.
+    pub mode: Mode,
+    /// What went, but for what failed.
+    #[serde(flatten)]
+    pub garbage: Garbage,
+    /// How many blobs are gone.
+    pub removed_blobs: u64,
+    /// How many links, manifests and other files are gone.
+    pub removed_files: u64,
+    /// Folders without anything in them that are gone.
+    pub removed_folders: u64,
+    /// Hidden files that turned out to be needed.
+    pub restored: u64,
+    /// The bytes that are gone, as another listing shows.
+    pub freed: Freed,
+    /// How long the registry was closed, in seconds.
+    pub closed_for: Option<f64>,
+    /// How it was known to be closed.
+    pub closed_by: Option<String>,
+    /// What is broken, and what it spared.
+    pub gaps: Vec<StorageGap>,
+    /// What could not be removed or checked.
+    pub troubles: Vec<String>,
+    /// Requests, or system calls, that it took.
+    pub requests: u64,
+}
+
+impl Removed {
+    /// Tells what came of a collection.
+    #[must_use]
+    pub fn new(mode: Mode, storage: &dyn Storage, outcome: Outcome, freed: Bytes) -> Self {
+        let failed = outcome.swept.failed.iter().map(|(key, error)| {
+            let error = error.to_string();
+            if error.starts_with(key.as_str()) { error } else { format!("{key}: {error}") }
+        });
+        Self {
+            storage: storage.location(),
+            mode,
+            removed_blobs: outcome.swept.blobs,
+            removed_files: outcome.swept.others,
+            removed_folders: outcome.folders,
+            restored: outcome.restored,
+            freed: Freed(freed),
+            closed_for: outcome.closed_for.map(|time| time.as_secs_f64()),
+            closed_by: outcome.closed_by,
+            troubles: failed.chain(outcome.troubles).collect(),
+            gaps: outcome.gaps,
+            garbage: outcome.garbage,
+            requests: storage.requests(),
+        }
+    }
+
+    /// Done, or in part where something could not be removed or understood.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        let is_blind = self.gaps.iter().any(|gap| gap.spares == Spares::Everything);
+        if is_blind || !self.troubles.is_empty() { Exit::InPart } else { Exit::Done }
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut lines = gap_lines(&self.gaps);
+        lines.extend(section(
+            "Not done",
+            self.troubles.iter().map(|trouble| format!("  {trouble}")).collect(),
+        ));
+        lines.push(format!(
+            "Garbage collection: {} and {} removed",
+            count(self.removed_blobs, "blob", "blobs"),
+            count(self.removed_files + self.removed_folders, "other file", "other files"),
+        ));
+        if self.restored > 0 {
+            lines.push(format!(
+                "{} turned out to be needed and came back",
+                count(self.restored, "hidden file", "hidden files")
+            ));
+        }
+        if let Some(seconds) = self.closed_for {
+            lines.push(format!("The registry was closed for {seconds:.1} s"));
+        }
+        lines.push(format!("Storage: {} freed (listed again after the collection)", self.freed.0));
+        lines.join("\n")
+    }
+}
