@@ -96,6 +96,78 @@ fn a_revision_link_we_do_not_understand_is_still_seen() {
     assert!(!may_be_a_root("repositories/a/_manifests/tags/v1/current/link"));
 }
 
+#[test]
+fn what_a_folder_holds_is_known_by_where_it_is() {
+    for (key, folder) in [
+        ("", Folder::Open),
+        ("blobs", Folder::Open),
+        ("blobs/sha256", Folder::Open),
+        ("blobs/sha256/01", Folder::Leaves("data")),
+        ("blobs/sha256/0", Folder::Open),
+        ("blobs/sha256/012", Folder::Open),
+        ("blobs/sha256/01/0123", Folder::Open),
+        ("blobs/sha512/01", Folder::Open),
+        ("repositories", Folder::Open),
+        ("repositories/a", Folder::Open),
+        ("repositories/a/b", Folder::Open),
+        ("repositories/a/_layers", Folder::Open),
+        ("repositories/a/_layers/sha256", Folder::Leaves("link")),
+        ("repositories/a/b/_layers/sha512", Folder::Leaves("link")),
+        ("repositories/a/_layers/sha256/0123", Folder::Open),
+        ("repositories/a/_manifests", Folder::Open),
+        ("repositories/a/_manifests/revisions", Folder::Open),
+        ("repositories/a/_manifests/revisions/sha256", Folder::Revisions),
+        ("repositories/a/_manifests/revisions/sha512", Folder::Revisions),
+        ("repositories/a/_manifests/revisions/sha256/0123", Folder::Open),
+        ("repositories/a/_manifests/revisions/sha256/0123/signatures/sha256", Folder::Open),
+        ("repositories/a/_manifests/tags", Folder::Leaves("current/link")),
+        ("repositories/a/_manifests/tags/v1", Folder::Open),
+        ("repositories/a/_manifests/tags/tags", Folder::Open),
+        ("repositories/a/_uploads", Folder::Open),
+        ("repositories/a/_uploads/sha256", Folder::Open),
+        ("repositories/a/_referrers/sha256", Folder::Open),
+        ("repositories/_layers/sha256", Folder::Open),
+        ("repositories/layers/sha256", Folder::Open),
+        ("elsewhere/a/_layers/sha256", Folder::Open),
+    ] {
+        assert_eq!(Folder::at(key), folder, "{key}");
+    }
+}
+
+#[test]
+fn the_name_of_a_repository_ends_where_a_component_begins_with_an_underscore() {
+    for (key, split) in [
+        ("repositories/a/_layers/sha256/ab/link", Some(("a", "_layers/sha256/ab/link"))),
+        (
+            "repositories/a/b/_manifests/tags/v1/current/link",
+            Some(("a/b", "_manifests/tags/v1/current/link")),
+        ),
+        ("repositories/a_b/_uploads/x", Some(("a_b", "_uploads/x"))),
+        ("repositories/a/_layers/_manifests/x", Some(("a", "_layers/_manifests/x"))),
+        ("repositories/Upper/_layers", Some(("Upper", "_layers"))),
+        ("repositories//_layers", Some(("", "_layers"))),
+        ("repositories/_layers/sha256", None),
+        ("repositories/a/b", None),
+        ("repositories", None),
+        ("blobs/sha256/_a", None),
+        ("repositories_/a/_layers", None),
+    ] {
+        assert_eq!(Place::split(key), split, "{key}");
+    }
+}
+
+#[test]
+fn a_key_is_understood_within_its_repository_and_no_other() {
+    let (here, there): (RepoName, RepoName) = ("team/app".parse().unwrap(), "other".parse().unwrap());
+    let link = format!("_layers/sha256/{HEX}/link");
+    let place = |repo: &RepoName| Place::LayerLink { repo: repo.clone(), digest: digest() };
+    assert_eq!(Place::within(&here, &link), Some(place(&here)));
+    assert_eq!(Place::within(&there, &link), Some(place(&there)));
+    for rest in ["", "_layers", "_layers/", "layers/sha256", "_referrers/sha256/ab/link", "/_layers/sha256"] {
+        assert_eq!(Place::within(&here, rest), None, "{rest}");
+    }
+}
+
 fn places() -> impl Strategy<Value = Place> {
     let digest = any::<[u8; 32]>().prop_map(Digest::from_bytes);
     let repo = "[a-z0-9]{1,8}([._-][a-z0-9]{1,4}){0,2}(/[a-z0-9]{1,5}){0,3}"
@@ -127,6 +199,30 @@ proptest! {
     #[test]
     fn a_place_and_its_key_are_one(place in places()) {
         prop_assert_eq!(Place::parse(&place.key()), Some(place));
+    }
+
+    #[test]
+    fn what_is_split_and_understood_within_is_what_is_parsed(place in places()) {
+        let key = place.key();
+        if let Some((name, rest)) = Place::split(&key) {
+            let repo: RepoName = name.parse().unwrap();
+            prop_assert_eq!(format!("repositories/{name}/{rest}"), &*key);
+            prop_assert_eq!(Place::within(&repo, rest), Some(place));
+        } else {
+            prop_assert!(matches!(place, Place::BlobData(_)));
+        }
+    }
+
+    #[test]
+    fn every_file_a_walk_may_pass_over_unseen_is_where_its_folder_says(place in places()) {
+        let key = place.key();
+        let folders = key.match_indices('/').map(|(at, _)| at);
+        for at in folders {
+            let Folder::Leaves(name) = Folder::at(&key[..at]) else { continue };
+            let (_, inside) = key[at + 1..].split_once('/').unwrap();
+            let is_history = matches!(place, Place::TagHistory { .. });
+            prop_assert_eq!(inside == name, !is_history, "{}", key);
+        }
     }
 
     #[test]

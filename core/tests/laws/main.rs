@@ -1,12 +1,15 @@
-//! Laws of deciding, planning, auditing and undoing, held against random registries.
+//! Laws of deciding, planning, auditing, undoing and collecting, held against random registries and storages.
 //!
 //! What happens to a registry is told by [`simulator`]; what ought to happen is told again by [`reference`], in as few
 //! words as possible and without the code that it is held against.
 
+mod collector;
+mod naive;
 mod parsers;
 mod random;
 mod reference;
 mod simulator;
+mod storage;
 
 use clean_registry_core::audit::{Promises, audit};
 use clean_registry_core::decision::Decision;
