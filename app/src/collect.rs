@@ -1,7 +1,9 @@
-//! Frees what nothing points at any more, by the registry's own collector where the registry runs: the third of the deeds.
+//! Frees what nothing points at any more: by our own collector over the storage, or by the registry's where the registry runs. The
+//! third of the deeds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 use clean_registry_core::hazard::Hazards;
 use clean_registry_core::journal::Record;
@@ -10,18 +12,20 @@ use thiserror::Error;
 
 pub mod native;
 
+use native::{Native, Parts};
+
 use crate::config::{CollectorMode, Config, Restart};
-use crate::demo::store::Store;
-use crate::demo::sweep::sweep;
+use crate::context::{Context, connect_once};
+use crate::gc::GcError;
 use crate::registry::Writer;
 use crate::runtime::bare;
 use crate::runtime::collector::{self, Collected, Event, Mode};
 use crate::runtime::config::{Cache, RegistryConfig};
 use crate::runtime::docker::{self, Container};
 use crate::runtime::measure::{Measured, measure};
-use crate::scan::ScanError;
 use crate::setting::{Setting, SettingError, engine};
 use crate::state::RunLog;
+use crate::storage::Storage;
 
 const DEFAULT_STORAGE: &str = "/var/lib/registry";
 /// What a repository is given so that the collector sees it.
@@ -33,6 +37,12 @@ pub enum CollectError {
     /// The engine or the container.
     #[error(transparent)]
     Docker(#[from] docker::Error),
+    /// The registry's own collector runs in a container, and none is named.
+    #[error("no container is configured for the registry's own collector")]
+    NoContainer,
+    /// Our own needs the storage.
+    #[error("nothing says where the registry stores")]
+    NoStorage,
     /// The container is there and does not run.
     #[error("container {0:?} is not running")]
     NotRunning(String),
@@ -63,9 +73,9 @@ pub enum CollectError {
     /// The collector itself.
     #[error(transparent)]
     Collector(#[from] collector::Error),
-    /// The demo's sweep.
+    /// Our own.
     #[error(transparent)]
-    Sweep(#[from] ScanError),
+    Native(#[from] GcError),
     /// A repository could not be made visible to the collector.
     #[error("{repository} lists no blob, and none could be added to make the collector see it: {source}")]
     Anchor {
@@ -88,13 +98,15 @@ impl CollectError {
             Self::HidesTags { .. } => {
                 "a digest is deleted with the tags that are not listed, too; use another version of the registry"
             }
+            Self::NoContainer => "set registry.container",
+            Self::NoStorage => "set storage.directory, or registry.container",
             Self::RedisCache => {
                 "set garbage_collection.restart to never if you flush Redis after each run, or \
                  garbage_collection.mode to none; nothing was deleted"
             }
             Self::ForeignDigest { .. } => "set garbage_collection.mode to none; nothing was deleted",
             Self::Anchor { source, .. } => return source.hint(),
-            Self::Sweep(_) => return None,
+            Self::Native(error) => return error.hint(),
         };
         Some(hint.to_owned())
     }
@@ -105,8 +117,8 @@ impl CollectError {
 pub enum Collector {
     /// The registry's own, in its container.
     Registry(Box<RegistryCollector>),
-    /// A plain sweep of a directory that nobody pushes to: the demo's.
-    Sweep(Store),
+    /// Ours, over the storage.
+    Native(Box<Native>),
 }
 
 /// The registry's own collector, in its container.
@@ -121,48 +133,71 @@ pub struct RegistryCollector {
 }
 
 impl Collector {
-    /// Finds the container and reads the registry's configuration in it; `None` if nothing is to be collected.
+    /// Finds the collector that is configured, else the best there is: ours where the storage can be reached and the registry be
+    /// closed, else the registry's own. `None` if nothing is to be collected.
     ///
     /// # Errors
     /// Whatever would keep the collector from doing its work, found before anything is deleted.
-    pub async fn find(
-        config: &Config,
-        environment: &BTreeMap<String, String>,
-    ) -> Result<Option<Self>, CollectError> {
-        let mode = match config.collector_mode() {
-            CollectorMode::None | CollectorMode::Native => return Ok(None),
-            CollectorMode::Exec => Mode::Exec,
-            CollectorMode::Offline => Mode::Offline,
+    pub async fn find(ctx: &Context) -> Result<Option<Self>, CollectError> {
+        let (config, environment) = (&ctx.config, &ctx.environment);
+        let configured = config.garbage_collection.mode;
+        if configured == Some(CollectorMode::None) {
+            return Ok(None);
+        }
+        let setting = Setting::find(config, environment).await?;
+        let has_container = setting.container.is_some();
+        if matches!(configured, None | Some(CollectorMode::Native)) {
+            let Some(storage) = setting.storage.clone() else {
+                return match (configured, has_container) {
+                    (Some(_), _) => {
+                        Err(setting.out_of_reach.map_or(CollectError::NoStorage, CollectError::Setting))
+                    }
+                    (None, true) => RegistryCollector::find(config, setting, Mode::Exec).await.map(Some),
+                    (None, false) => Ok(None),
+                };
+            };
+            match Self::native(ctx, setting, storage).await {
+                Err(error) if configured.is_none() && is_unfit(&error) => {
+                    tracing::info!("not collecting the storage itself: {error}");
+                }
+                found => return found.map(Some),
+            }
+            if !has_container {
+                return Ok(None);
+            }
+            let setting = Setting::find(config, environment).await?;
+            return RegistryCollector::find(config, setting, Mode::Exec).await.map(Some);
+        }
+        let mode = if configured == Some(CollectorMode::Offline) { Mode::Offline } else { Mode::Exec };
+        RegistryCollector::find(config, setting, mode).await.map(Some)
+    }
+
+    async fn native(
+        ctx: &Context,
+        setting: Setting,
+        storage: Arc<dyn Storage>,
+    ) -> Result<Self, CollectError> {
+        let parts = Parts {
+            setting,
+            reader: connect_once(&ctx.config, &ctx.environment).ok(),
+            wishes: ctx.config.wishes(),
+            interrupt: ctx.interrupt.clone(),
         };
-        let Setting { container, registry, config_path, .. } = Setting::find(config, environment).await?;
-        let (Some(container), Some(registry)) = (container, registry) else { return Ok(None) };
-        if !container.is_running().await? {
-            return Err(CollectError::NotRunning(container.name().to_owned()));
-        }
-        refuse_hidden_tags(&container, &registry).await?;
-        let cache = registry.cache;
-        let may_restart = config.garbage_collection.restart == Restart::Auto;
-        if cache == Cache::Redis && may_restart {
-            return Err(CollectError::RedisCache);
-        }
-        let restart = may_restart && cache != Cache::None && mode == Mode::Exec;
-        let storage_path = non_empty(&config.paths.storage).unwrap_or_else(|| DEFAULT_STORAGE.to_owned());
-        Ok(Some(Self::Registry(Box::new(RegistryCollector {
-            container,
-            mode,
-            config_path,
-            storage_path,
-            driver: registry.driver,
-            restart,
-        }))))
+        Ok(Self::Native(Box::new(Native::find(parts, storage, &ctx.config).await?)))
+    }
+
+    /// Whether it is the registry's own, which has bugs to be reckoned with.
+    #[must_use]
+    pub const fn is_the_registrys(&self) -> bool {
+        matches!(self, Self::Registry(_))
     }
 
     /// Refuses what the collector would lose.
     ///
     /// # Errors
     /// [`CollectError::ForeignDigest`].
-    pub fn check(hazards: &Hazards) -> Result<(), CollectError> {
-        match hazards.foreign_digests.first().cloned() {
+    pub fn check(&self, hazards: &Hazards) -> Result<(), CollectError> {
+        match hazards.foreign_digests.first().cloned().filter(|_| self.is_the_registrys()) {
             Some((repository, manifest, blob)) => {
                 Err(CollectError::ForeignDigest { repository, manifest, blob })
             }
@@ -178,13 +213,18 @@ impl Collector {
         &self,
         writer: &Writer,
         hazards: &Hazards,
+        deleted: BTreeSet<Digest>,
         log: &RunLog,
     ) -> Result<Collected, CollectError> {
         match self {
             Self::Registry(collector) => collector.run(writer, hazards, log).await,
-            Self::Sweep(store) => {
-                let swept = sweep(store).await?;
-                Ok(Collected { blobs: swept.removed.len() as u64, ..Collected::default() })
+            Self::Native(native) => {
+                let outcome = native.run(deleted, log).await?;
+                for trouble in outcome.troubles() {
+                    tracing::error!("{trouble}");
+                }
+                let layer_links = outcome.garbage.links.len() as u64;
+                Ok(Collected { blobs: outcome.swept.blobs, layer_links, ..Collected::default() })
             }
         }
     }
@@ -199,12 +239,44 @@ impl Collector {
                 }
                 measure(host_storage, Some(&collector.container), &collector.storage_path).await
             }
-            Self::Sweep(store) => measure(Some(store.root()), None, DEFAULT_STORAGE).await,
+            Self::Native(native) => match native.storage().directory() {
+                Some(directory) => measure(Some(directory), None, DEFAULT_STORAGE).await,
+                None => {
+                    Measured::Unavailable(format!("the registry stores in {}", native.storage().location()))
+                }
+            },
         }
     }
 }
 
 impl RegistryCollector {
+    async fn find(config: &Config, setting: Setting, mode: Mode) -> Result<Collector, CollectError> {
+        let Setting { container, registry, config_path, .. } = setting;
+        let (Some(container), Some(registry)) = (container, registry) else {
+            return Err(CollectError::NoContainer);
+        };
+        if !container.is_running().await? {
+            return Err(CollectError::NotRunning(container.name().to_owned()));
+        }
+        refuse_hidden_tags(&container, &registry).await?;
+        let cache = registry.cache;
+        let may_restart = config.garbage_collection.restart == Restart::Auto;
+        if cache == Cache::Redis && may_restart {
+            return Err(CollectError::RedisCache);
+        }
+        let restart = may_restart && cache != Cache::None && mode == Mode::Exec;
+        let storage_path = non_empty(&config.paths.storage).unwrap_or_else(|| DEFAULT_STORAGE.to_owned());
+        let driver = registry.driver;
+        Ok(Collector::Registry(Box::new(Self {
+            container,
+            mode,
+            config_path,
+            storage_path,
+            driver,
+            restart,
+        })))
+    }
+
     async fn run(&self, writer: &Writer, hazards: &Hazards, log: &RunLog) -> Result<Collected, CollectError> {
         for repository in self.without_layers(hazards).await? {
             let anchored = writer.put_blob(&repository, ANCHOR).await;
@@ -282,6 +354,11 @@ async fn refuse_hidden_tags(container: &Container, registry: &RegistryConfig) ->
 /// `v10` is hidden by `v1` where Distribution 3.1.1 lists tags on S3 (FACTS section 7, bug 1).
 fn hides_tags(version: &str) -> bool {
     version.split_whitespace().any(|word| word.starts_with("v3.1.0") || word.starts_with("v3.1.1"))
+}
+
+/// Whether another collector may do what this one cannot here.
+fn is_unfit(error: &CollectError) -> bool {
+    matches!(error, CollectError::Native(GcError::Unsafe { .. } | GcError::Closing(_) | GcError::Scan(_)))
 }
 
 fn non_empty(text: &str) -> Option<String> {

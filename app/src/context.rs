@@ -132,6 +132,14 @@ pub fn connect_to(config: &Config, environment: &BTreeMap<String, String>) -> Re
     Ok(connect(options(config, environment)?)?)
 }
 
+/// The same for telling whether it answers: one that does not is not asked again.
+///
+/// # Errors
+/// As [`connect_to`].
+pub fn connect_once(config: &Config, environment: &BTreeMap<String, String>) -> Result<Reader, Failure> {
+    Ok(connect(Options { retries: 0, ..options(config, environment)? })?)
+}
+
 /// Where the journal, the vault and the cache are: as told, as configured, or where they always are.
 #[must_use]
 pub fn state_directory(

@@ -174,13 +174,13 @@ impl From<crate::registry::CredentialError> for Failure {
 impl From<crate::collect::CollectError> for Failure {
     fn from(error: crate::collect::CollectError) -> Self {
         use crate::collect::CollectError as E;
+        let error = match error {
+            E::Setting(error) => return error.into(),
+            E::Native(error) => return error.into(),
+            error => error,
+        };
         let exit = match &error {
-            E::Setting(_) => {
-                return match error {
-                    E::Setting(error) => error.into(),
-                    error => Self::new(Exit::Bug, error),
-                };
-            }
+            E::NoStorage | E::NoContainer => Exit::Usage,
             E::Docker(_) | E::NotRunning(_) => Exit::Unreachable,
             _ => Exit::Unsafe,
         };

@@ -189,7 +189,7 @@ impl<'a> Work<'a> {
         }
         let collector = match collect_when {
             CollectWhen::Never => None,
-            _ => Collector::find(&ctx.config, &ctx.environment).await?,
+            _ => Collector::find(ctx).await?,
         };
         let writer = Writer::new(ctx.reader.clone());
         Ok(Self { ctx, writer, collector, collect_when, leftovers, _lock: lock })
@@ -237,8 +237,8 @@ impl<'a> Work<'a> {
         let plan = sound.plan();
         let mut report = Report::new(plan);
         let will_collect = self.collects(!plan.steps.is_empty());
-        if will_collect {
-            Collector::check(&Hazards::after(plan, inventory))?;
+        if let Some(collector) = self.collector.as_ref().filter(|_| will_collect) {
+            collector.check(&Hazards::after(plan, inventory))?;
         }
         if plan.steps.is_empty() && !will_collect {
             report.collection = self.not_collected();
@@ -259,7 +259,7 @@ impl<'a> Work<'a> {
         let deletes = done.steps.iter().any(|step| step.action == Action::Delete);
         report.collection = match &self.collector {
             Some(collector) if self.collects(deletes) => {
-                self.collect(collector, &Hazards::after(&done, inventory), &log).await?
+                self.collect(collector, &done, inventory, &log).await?
             }
             _ => self.not_collected(),
         };
@@ -291,15 +291,17 @@ impl<'a> Work<'a> {
     async fn collect(
         &self,
         collector: &Collector,
-        hazards: &Hazards,
+        done: &Plan,
+        inventory: &Inventory,
         log: &RunLog,
     ) -> Result<Collection, Failure> {
+        let hazards = &Hazards::after(done, inventory);
         // What was to go and stayed may be what the collector would lose.
-        if let Err(error) = Collector::check(hazards) {
+        if let Err(error) = collector.check(hazards) {
             return Ok(failed(&error));
         }
         tracing::info!("collecting garbage");
-        let collected = match collector.run(&self.writer, hazards, log).await {
+        let collected = match collector.run(&self.writer, hazards, blobs_of(done, inventory), log).await {
             Ok(collected) => collected,
             Err(error) => return Ok(failed(&error)),
         };
@@ -335,6 +337,18 @@ impl<'a> Work<'a> {
 fn failed(error: &CollectError) -> Collection {
     tracing::error!("garbage was not collected: {error}");
     Collection::Failed { why: error.to_string(), hint: error.hint() }
+}
+
+/// The blobs of the manifests that `done` deleted, the manifests included.
+fn blobs_of(done: &Plan, inventory: &Inventory) -> BTreeSet<Digest> {
+    let deleted = done.steps.iter().filter(|step| step.action == Action::Delete);
+    let manifests = deleted.filter_map(|step| {
+        let repo = inventory.repos.get(&step.repository)?;
+        Some((step.digest, repo.manifests.get(&step.digest)?))
+    });
+    manifests
+        .flat_map(|(digest, manifest)| manifest.blobs().map(|blob| blob.digest).chain([digest]))
+        .collect()
 }
 
 /// The part of `plan` that was done.

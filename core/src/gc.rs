@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layout::UploadId;
 use crate::name::{Bytes, Digest, RepoName};
-use crate::stored::{Age, BlobId, BlobSet, Spares, Stamp, StorageGap, Stored, StoredRepo, Stray};
+use crate::stored::{Age, BlobId, BlobSet, Spares, Stamp, StorageGap, Stored, StoredBlob, StoredRepo, Stray};
 
 mod known;
 mod references;
@@ -28,7 +28,7 @@ pub use references::{Certainty, Listed, NoManifest, References};
 pub const LARGEST_MANIFEST: Bytes = Bytes(4 << 20);
 
 /// What is to be removed, and how old it must be. `None` leaves a kind alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The storage's own time.
     pub now: Stamp,
@@ -45,6 +45,18 @@ pub struct Settings {
     pub temporary_files: Option<Age>,
     /// Repositories without manifests, tags and uploads.
     pub empty_repositories: Option<Age>,
+    /// What belonged to images that were deleted just now.
+    pub let_go: LetGo,
+}
+
+/// Blobs that belonged to images which were whole and were deleted on purpose: no grace is due to them, since no push that was
+/// under way brought them. What has been linked since is another matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LetGo {
+    /// The blobs.
+    pub blobs: BTreeSet<Digest>,
+    /// When the deletion began.
+    pub since: Option<Stamp>,
 }
 
 impl Settings {
@@ -59,7 +71,15 @@ impl Settings {
             uploads: None,
             temporary_files: None,
             empty_repositories: None,
+            let_go: LetGo { blobs: BTreeSet::new(), since: None },
         }
+    }
+
+    /// Whether a blob, or a link to it, of this time may go.
+    fn is_old(&self, digest: Digest, stamp: Stamp) -> bool {
+        let was_let_go =
+            self.let_go.since.is_some_and(|since| stamp < since) && self.let_go.blobs.contains(&digest);
+        was_let_go || stamp.is_older(self.grace, self.now)
     }
 }
 
@@ -239,14 +259,13 @@ fn spare(stored: &Stored, gaps: &[StorageGap], settings: &Settings, kept: &mut B
     for (name, repo) in &stored.repos {
         let is_tainted = tainted.contains(&None) || tainted.contains(&Some(name));
         for (blob, stamp) in &repo.layers {
-            if is_tainted || !stamp.is_older(settings.grace, settings.now) {
+            if is_tainted || !settings.is_old(stored.blobs.get(*blob).digest, *stamp) {
                 kept.insert(*blob);
             }
         }
         for (_, target, stamp) in &repo.aliases {
-            let target = target.and_then(|target| stored.blobs.find(target));
-            if let Some(blob) = target.filter(|_| is_tainted || !stamp.is_older(settings.grace, settings.now))
-            {
+            let spared = target.filter(|target| is_tainted || !settings.is_old(*target, *stamp));
+            if let Some(blob) = spared.and_then(|target| stored.blobs.find(target)) {
                 kept.insert(blob);
             }
         }
@@ -276,28 +295,33 @@ fn spare_unlinked(stored: &Stored, kept: &mut BlobSet) {
 fn old_blobs(stored: &Stored, kept: &BlobSet, settings: &Settings) -> Vec<GarbageBlob> {
     let unneeded = stored.blobs.iter().filter(|(id, _)| !kept.contains(*id));
     unneeded
-        .filter(|(_, blob)| blob.stamp.is_older(settings.grace, settings.now))
+        .filter(|(_, blob)| settings.is_old(blob.digest, blob.stamp))
         .map(|(_, blob)| GarbageBlob { digest: blob.digest, bytes: blob.size })
         .collect()
 }
 
 fn links(stored: &Stored, kept: &BlobSet, settings: &Settings) -> Vec<GarbageLink> {
     let Some(age) = settings.dangling_links else { return Vec::new() };
-    let is_old = |stamp: &Stamp| stamp.is_older(age, settings.now);
     let goes = |blob: BlobId| {
-        !kept.contains(blob) && stored.blobs.get(blob).stamp.is_older(settings.grace, settings.now)
+        let StoredBlob { digest, stamp, .. } = stored.blobs.get(blob);
+        !kept.contains(blob) && settings.is_old(digest, stamp)
     };
+    let aged = Settings { grace: age, ..settings.clone() };
     let mut links = Vec::new();
     for (name, repo) in &stored.repos {
         let link = |digest: String| GarbageLink { repository: name.clone(), digest };
-        let to_garbage = repo.layers.iter().filter(|(blob, stamp)| goes(*blob) && is_old(stamp));
-        links.extend(to_garbage.map(|(blob, _)| link(stored.blobs.get(*blob).digest.to_string())));
-        let to_nothing = repo.dangling.iter().filter(|(_, stamp)| is_old(stamp));
+        let to_garbage = repo.layers.iter().filter(|(blob, _)| goes(*blob));
+        let to_garbage = to_garbage.map(|(blob, stamp)| (stored.blobs.get(*blob).digest, stamp));
+        let old = to_garbage.filter(|(digest, stamp)| aged.is_old(*digest, **stamp));
+        links.extend(old.map(|(digest, _)| link(digest.to_string())));
+        let to_nothing = repo.dangling.iter().filter(|(digest, stamp)| aged.is_old(*digest, *stamp));
         links.extend(to_nothing.map(|(digest, _)| link(digest.to_string())));
         for (alias, target, stamp) in &repo.aliases {
             // One that says nothing may be repaired; one that says what is not there never can.
-            let leads_nowhere = target.is_some_and(|target| stored.blobs.find(target).is_none_or(goes));
-            if leads_nowhere && is_old(stamp) {
+            let leads_nowhere = target.is_some_and(|target| {
+                stored.blobs.find(target).is_none_or(goes) && aged.is_old(target, *stamp)
+            });
+            if leads_nowhere {
                 links.push(link(alias.clone()));
             }
         }

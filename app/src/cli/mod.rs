@@ -121,6 +121,9 @@ fn load_for_storage(
         Config::load(&arguments.config, environment)?
     };
     if is_named {
+        // It was said where: neither the address nor the container of some other registry has a say.
+        config.registry.url.clear();
+        config.registry.container.clear();
         config.storage = StorageSection {
             directory: place.storage.clone(),
             registry_config: place.registry_config.clone(),

@@ -1,10 +1,14 @@
 //! Our own collector as it is set up for a registry: what is watched, what closes it, which mode is safe.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clean_registry_core::gc::LetGo;
 use clean_registry_core::journal::{Ending, Record};
-use clean_registry_core::name::RepoName;
+use clean_registry_core::name::{Digest, RepoName};
+use clean_registry_core::stored::Stamp;
+use jiff::Timestamp;
 
 use crate::config::Config;
 use crate::gc::closing::{Closing, Watch};
@@ -46,6 +50,7 @@ pub struct Native {
     mode: Mode,
     wishes: Wishes,
     wait: Duration,
+    found_at: Timestamp,
     interrupt: Interrupt,
     _lock: StorageLock,
 }
@@ -72,7 +77,20 @@ impl Native {
         tracing::info!("collecting {} in mode {mode}: {why}", storage.location());
         let default = if storage.directory().is_some() { WAIT_LOCAL } else { WAIT_OBJECTS };
         let wait = section.wait.map_or(default, |wait| Duration::from_secs(wait.0.0));
-        Ok(Self { storage, watch, closing, mode, wishes, wait, interrupt, _lock: lock })
+        let found_at = storage.now().await?;
+        Ok(Self { storage, watch, closing, mode, wishes, wait, found_at, interrupt, _lock: lock })
+    }
+
+    /// A collector for a storage that nobody pushes to.
+    ///
+    /// # Errors
+    /// When another collection is at work on it.
+    pub async fn undisturbed(storage: Arc<dyn Storage>, interrupt: Interrupt) -> Result<Self, GcError> {
+        let config = Config::empty();
+        let mut closed = config.clone();
+        closed.garbage_collection.native = Some(Mode::Offline);
+        let parts = Parts { setting: Setting::default(), reader: None, wishes: config.wishes(), interrupt };
+        Self::find(parts, storage, &closed).await
     }
 
     /// The storage that is collected.
@@ -81,11 +99,14 @@ impl Native {
         &*self.storage
     }
 
-    /// Collects, and sees that the registry no longer knows what is gone.
+    /// Collects, and sees that the registry no longer knows what is gone. `deleted` are the blobs of images that were deleted
+    /// since this was set up.
     ///
     /// # Errors
     /// As [`Collection::run`].
-    pub async fn run(&self, log: &RunLog) -> Result<Outcome, GcError> {
+    pub async fn run(&self, deleted: BTreeSet<Digest>, log: &RunLog) -> Result<Outcome, GcError> {
+        // What was pushed in the very second that the run began was there before the deletion.
+        let since = self.found_at.checked_add(jiff::SignedDuration::from_secs(1)).map(Stamp::of).ok();
         let collection = Collection {
             storage: &*self.storage,
             watch: &self.watch,
@@ -93,6 +114,7 @@ impl Native {
             mode: self.mode,
             wishes: self.wishes,
             wait: self.wait,
+            let_go: LetGo { blobs: deleted, since },
             cache: None,
             log,
             interrupt: &self.interrupt,
@@ -107,7 +129,7 @@ impl Native {
     /// # Errors
     /// As [`Native::run`], or when the journal cannot be written.
     pub async fn collect_alone(&self, log: &RunLog) -> Result<Removed, GcError> {
-        let outcome = self.run(log).await?;
+        let outcome = self.run(BTreeSet::new(), log).await?;
         let freed = gc::freed(&*self.storage, &outcome.garbage).await?;
         if outcome.swept.blobs > 0 {
             log.record(&Record::Collected)?;
@@ -148,6 +170,7 @@ async fn closing(config: &Config, setting: &Setting) -> Result<Closing, GcError>
         return Ok(Closing::Commands { close: close.clone(), open: open.clone() });
     }
     if let Some(container) = &setting.container
+        && container.outlives_a_stop()
         && container.is_running().await.map_err(gc::closing::ClosingError::from)?
     {
         return Ok(Closing::Container(container.clone()));

@@ -80,7 +80,7 @@ pub struct Watch {
     pub storage: String,
     /// The storage's directory, if it is on this host.
     pub directory: Option<PathBuf>,
-    /// The registry's address.
+    /// The registry's address; asked once, without trying again.
     pub reader: Option<Reader>,
     /// Its container.
     pub container: Option<Container>,

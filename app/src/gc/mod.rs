@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use clean_registry_core::gc::{Decided, Garbage, Known, Removed, Settings, decide};
+use clean_registry_core::gc::{Decided, Garbage, Known, LetGo, Removed, Settings, decide};
 use clean_registry_core::name::Bytes;
-use clean_registry_core::stored::{Age, Stamp, StorageGap, Stored};
+use clean_registry_core::stored::{Stamp, StorageGap, Stored};
 use jiff::Timestamp;
 use thiserror::Error;
 
@@ -123,7 +123,7 @@ pub enum EmptyFolders {
 }
 
 impl Wishes {
-    fn settings(&self, now: Timestamp) -> Settings {
+    fn settings(&self, now: Timestamp, let_go: LetGo) -> Settings {
         let age = |wish: Option<AgeText>| wish.map(|age| age.0);
         Settings {
             now: Stamp::of(now),
@@ -133,6 +133,7 @@ impl Wishes {
             uploads: age(self.uploads),
             temporary_files: age(self.temporary_files),
             empty_repositories: age(self.empty_repositories),
+            let_go,
         }
     }
 
@@ -160,7 +161,12 @@ pub struct Scanned {
 ///
 /// # Errors
 /// When it cannot be read whole, or is not to be collected at all.
-pub async fn plan(storage: &dyn Storage, wishes: &Wishes, now: Timestamp) -> Result<Scanned, GcError> {
+pub async fn plan(
+    storage: &dyn Storage,
+    wishes: &Wishes,
+    let_go: LetGo,
+    now: Timestamp,
+) -> Result<Scanned, GcError> {
     scan::refuse_strangers(storage).await?;
     let (blobs, strays) = scan::blobs(storage, wishes.depth()).await?;
     let mut stored = scan::repositories(storage, blobs, wishes.tags(), wishes.depth()).await?;
@@ -171,7 +177,7 @@ pub async fn plan(storage: &dyn Storage, wishes: &Wishes, now: Timestamp) -> Res
     }
     let mut known = Known::default();
     scan::learn(storage, &stored, &mut known).await;
-    let decided = decide(&stored, &known, &Removed::new(), &wishes.settings(now));
+    let decided = decide(&stored, &known, &Removed::new(), &wishes.settings(now, let_go));
     Ok(Scanned { stored, known, decided })
 }
 
@@ -196,6 +202,17 @@ pub struct Outcome {
     pub troubles: Vec<String>,
 }
 
+impl Outcome {
+    /// What went wrong, a line each.
+    pub fn troubles(&self) -> impl Iterator<Item = String> + '_ {
+        let failed = self.swept.failed.iter().map(|(key, error)| {
+            let error = error.to_string();
+            if error.starts_with(key.as_str()) { error } else { format!("{key}: {error}") }
+        });
+        failed.chain(self.troubles.iter().cloned())
+    }
+}
+
 /// A collection about to begin.
 #[derive(Debug)]
 pub struct Collection<'a> {
@@ -209,6 +226,8 @@ pub struct Collection<'a> {
     pub mode: Mode,
     /// What goes.
     pub wishes: Wishes,
+    /// What was deleted on purpose just now.
+    pub let_go: LetGo,
     /// How long a request may be under way in the registry, where it is not restarted.
     pub wait: Duration,
     /// The registry's cache of blob descriptors outside of its process.
@@ -252,11 +271,15 @@ impl Collection<'_> {
         Ok(())
     }
 
+    async fn plan(&self, now: Timestamp) -> Result<Scanned, GcError> {
+        plan(self.storage, &self.wishes, self.let_go.clone(), now).await
+    }
+
     async fn offline(&self) -> Result<Outcome, GcError> {
         let closed = Closing::Nothing.close(self.watch, None).await?;
         tracing::info!("the registry takes no writes: {}", closed.0);
         let now = self.storage.now().await?;
-        let Scanned { decided, .. } = plan(self.storage, &self.wishes, now).await?;
+        let Scanned { decided, .. } = self.plan(now).await?;
         self.check_interrupt()?;
         let mut outcome = self.sweep(decided, &closed).await;
         outcome.closed_by = Some(closed.0);
@@ -267,7 +290,7 @@ impl Collection<'_> {
     /// Marks while the registry runs, then closes it for as long as it takes to look at what has come since, and to sweep.
     async fn barrier(&self) -> Result<Outcome, GcError> {
         let now = self.storage.now().await?;
-        let mut scanned = plan(self.storage, &self.wishes, now).await?;
+        let mut scanned = self.plan(now).await?;
         let is_any = !scanned.decided.garbage.is_empty() || self.wishes.empty_folders == EmptyFolders::Remove;
         if !is_any {
             return Ok(Outcome { gaps: scanned.decided.gaps, ..Outcome::default() });
@@ -300,7 +323,7 @@ impl Collection<'_> {
         let Scanned { stored, known, .. } = scanned;
         scan::look_again(self.storage, stored, self.wishes.tags(), self.wishes.depth()).await?;
         scan::learn(self.storage, stored, known).await;
-        let decided = decide(stored, known, &Removed::new(), &self.wishes.settings(now));
+        let decided = decide(stored, known, &Removed::new(), &self.wishes.settings(now, self.let_go.clone()));
         let mut outcome = self.sweep(decided, &closed).await;
         self.closing.still_closed(self.watch).await?;
         outcome.closed_by = Some(closed.0);
@@ -348,9 +371,4 @@ pub async fn freed(storage: &dyn Storage, garbage: &Garbage) -> Result<Bytes, Gc
     }
     let (after, _) = scan::blobs(storage, Depth::Layout).await?;
     Ok(garbage.blobs.iter().filter(|blob| after.find(blob.digest).is_none()).map(|blob| blob.bytes).sum())
-}
-
-/// The age of what is written from `began` on: seconds, rounded up, with one to spare for the storage's clock.
-fn since(began: Instant) -> Age {
-    Age(began.elapsed().as_secs() + 2)
 }

@@ -5,9 +5,8 @@
 //! leaves files hidden; the next collection brings them all back first.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
-use clean_registry_core::gc::{Garbage, GarbageBlob, GarbageLink, Removed, Settings, decide, needed};
+use clean_registry_core::gc::{Garbage, GarbageBlob, GarbageLink, LetGo, Removed, Settings, decide, needed};
 use clean_registry_core::journal::Record;
 use clean_registry_core::layout::{PREFIX, Place};
 use clean_registry_core::name::{Digest, RepoName};
@@ -15,7 +14,7 @@ use clean_registry_core::stored::Stamp;
 
 use super::closing::{Closing, ClosingError, run};
 use super::sweep::{leftovers, link_key, revision};
-use super::{Collection, GcError, Outcome, Scanned, plan, since};
+use super::{Collection, GcError, Outcome, Scanned};
 use crate::scan;
 use crate::storage::{Folders, Hidden, absolute};
 
@@ -28,9 +27,8 @@ struct Quarantined {
 
 impl Collection<'_> {
     pub(super) async fn quarantine(&self) -> Result<Outcome, GcError> {
-        let began = Instant::now();
         let now = self.storage.now().await?;
-        let mut scanned = plan(self.storage, &self.wishes, now).await?;
+        let mut scanned = self.plan(now).await?;
         if scanned.decided.garbage.is_empty() {
             return Ok(Outcome { gaps: scanned.decided.gaps, ..Outcome::default() });
         }
@@ -38,7 +36,7 @@ impl Collection<'_> {
         let mut outcome = Outcome::default();
         self.hide(&scanned.decided.garbage, &mut outcome).await;
         let resolved = match self.pass_barrier(&scanned.decided.garbage).await {
-            Ok(()) => self.resolve(&mut scanned, began, &mut outcome).await,
+            Ok(()) => self.resolve(&mut scanned, Stamp::of(now), &mut outcome).await,
             Err(error) => Err(error),
         };
         if let Err(error) = resolved {
@@ -93,18 +91,15 @@ impl Collection<'_> {
     async fn resolve(
         &self,
         scanned: &mut Scanned,
-        began: Instant,
+        began: Stamp,
         outcome: &mut Outcome,
     ) -> Result<(), GcError> {
         let mut hidden = self.quarantined().await?;
         self.restore_needed(scanned, &mut hidden, outcome).await?;
-        let settings = Settings {
-            now: Stamp::of(self.storage.now().await?),
-            // Whatever was linked since the first look may be about to be needed.
-            grace: self.wishes.grace.0.max(since(began)),
-            untagged: None,
-            ..self.wishes.settings(self.storage.now().await?)
-        };
+        // Whatever was linked since the first look may be about to be needed.
+        let let_go = LetGo { blobs: hidden.blobs.keys().copied().collect(), since: Some(began) };
+        let settings = self.wishes.settings(self.storage.now().await?, let_go);
+        let settings = Settings { untagged: None, ..settings };
         let decided = decide(&scanned.stored, &scanned.known, &Removed::new(), &settings);
         let mut purge: Vec<Hidden> = hidden.revisions.into_values().collect();
         let mut purged: Vec<GarbageBlob> = Vec::new();

@@ -221,10 +221,7 @@ impl Removed {
     /// Tells what came of a collection.
     #[must_use]
     pub fn new(mode: Mode, storage: &dyn Storage, outcome: Outcome, freed: Bytes) -> Self {
-        let failed = outcome.swept.failed.iter().map(|(key, error)| {
-            let error = error.to_string();
-            if error.starts_with(key.as_str()) { error } else { format!("{key}: {error}") }
-        });
+        let troubles = outcome.troubles().collect();
         Self {
             storage: storage.location(),
             mode,
@@ -235,7 +232,7 @@ impl Removed {
             freed: Freed(freed),
             closed_for: outcome.closed_for.map(|time| time.as_secs_f64()),
             closed_by: outcome.closed_by,
-            troubles: failed.chain(outcome.troubles).collect(),
+            troubles,
             gaps: outcome.gaps,
             garbage: outcome.garbage,
             requests: storage.requests(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use clean_registry_core::journal::Outcome;
 use clean_registry_core::name::{RepoName, Tag};
@@ -10,6 +11,7 @@ use serde_json::json;
 
 use super::{plan, print, short, undo};
 use crate::collect::Collector;
+use crate::collect::native::Native;
 use crate::config::Config;
 use crate::context::{Choices, Context};
 use crate::demo::pull::pull_whole;
@@ -20,6 +22,7 @@ use crate::failure::{Exit, Failure};
 use crate::job::{self, CollectWhen, Work, decide};
 use crate::registry::Reference;
 use crate::report::{Report, table};
+use crate::storage::Local;
 use crate::survey::Scope;
 
 /// The registry's clock tells whole seconds: without this an image would be a day younger than it was made.
@@ -119,7 +122,10 @@ async fn take_back(ctx: &Context) -> Result<(), Failure> {
 }
 
 async fn clean(ctx: &Context, store: Store) -> Result<Report, Failure> {
-    let work = Work::begin(ctx, CollectWhen::Deleted).await?.with_collector(Collector::Sweep(store));
+    let storage = Arc::new(Local::open(store.root())?);
+    let native = Native::undisturbed(storage, ctx.interrupt.clone()).await?;
+    let work =
+        Work::begin(ctx, CollectWhen::Deleted).await?.with_collector(Collector::Native(Box::new(native)));
     let report = job::run(ctx, work).await?;
     print("\n4. The whole job: deleted, garbage collected, measured on the disk.\n");
     for taken in report.steps.iter().filter(|taken| !matches!(taken.outcome, Outcome::Done)) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use clean_registry_core::gc::LetGo;
 use jiff::Timestamp;
 
 use super::{print, print_json};
@@ -10,7 +11,7 @@ use crate::age::AgeText;
 use crate::cli::arguments::{Arguments, GcArguments};
 use crate::collect::native::{Native, Parts};
 use crate::config::Config;
-use crate::context::{connect_to, state_directory};
+use crate::context::{connect_once, state_directory};
 use crate::failure::{Exit, Failure};
 use crate::gc::{self, Wishes};
 use crate::interrupt::Interrupt;
@@ -69,7 +70,8 @@ pub async fn run(
     if gc.plan {
         return plan(arguments, &*storage, &wishes).await;
     }
-    let reader = if config.registry.url.is_empty() { None } else { Some(connect_to(&config, &environment)?) };
+    let reader =
+        if config.registry.url.is_empty() { None } else { Some(connect_once(&config, &environment)?) };
     let name = reader.as_ref().map_or_else(|| storage.location(), |reader| reader.host().to_owned());
     let directory = state_directory(arguments.state_dir.as_deref(), &config, &environment);
     let state = State::new(&directory, &name);
@@ -82,7 +84,7 @@ pub async fn run(
 }
 
 async fn plan(arguments: &Arguments, storage: &dyn Storage, wishes: &Wishes) -> Result<Exit, Failure> {
-    let scanned = gc::plan(storage, wishes, Timestamp::now()).await?;
+    let scanned = gc::plan(storage, wishes, LetGo::default(), Timestamp::now()).await?;
     let planned = Planned::new(storage, wishes, &scanned).await?;
     match arguments.output {
         Output::Json => print_json(&planned)?,

@@ -187,13 +187,19 @@ impl Container {
         })
     }
 
+    /// Whether it is still there once it is stopped: one that was made with `--rm` is not.
+    #[must_use]
+    pub fn outlives_a_stop(&self) -> bool {
+        let host_config = self.made.host_config.as_ref();
+        host_config.and_then(|config| config.auto_remove) != Some(true)
+    }
+
     /// Stops it, and sees that it stopped. Takes as long as the container's own stop timeout allows.
     ///
     /// # Errors
     /// It would be removed by stopping, it runs on, or the engine is lost.
     pub async fn stop(&self) -> Result<(), Error> {
-        let removed_on_stop = self.made.host_config.as_ref().and_then(|config| config.auto_remove);
-        if removed_on_stop == Some(true) {
+        if !self.outlives_a_stop() {
             return Err(Error::RemovedOnStop(self.name.clone()));
         }
         let doing = format!("stop container {:?}", self.name);
