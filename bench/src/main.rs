@@ -10,6 +10,7 @@ mod decide;
 mod fill;
 mod finding;
 mod memory;
+mod pass;
 mod proxy;
 mod registry;
 mod serve;
@@ -17,6 +18,7 @@ mod survey;
 
 use clean_registry_bench::generate::{Shape, folder, made::Made};
 use finding::{Finding, Verdict};
+use pass::Untagged;
 
 const USAGE: &str = "\
 usage: bench survey [REQUEST ANSWER]   requests and wall time against real registries, beside a serial script;
@@ -27,6 +29,7 @@ usage: bench survey [REQUEST ANSWER]   requests and wall time against real regis
        bench generate DIRECTORY [OPTION VALUE]…   writes a registry's storage; without a directory, says how much it comes to
        bench serve DIRECTORY   an in-process registry over a storage, until standard input ends
        bench behind REQUEST ANSWER   the registry of survey with that delay, to be looked at until standard input ends
+       bench pass DIRECTORY [--untagged]   a plan-only pass over a storage, in phases
        bench decide-once TAGS REPOSITORIES UNREADABLE   one line of decide";
 
 fn main() -> ExitCode {
@@ -49,6 +52,10 @@ fn run(arguments: &[&str]) -> io::Result<Verdict> {
         ["memory"] => memory::run()?,
         ["decide"] => decide::run()?,
         ["check"] => [decide::run()?, memory::run()?, survey::run(survey::FAR)?].concat(),
+        ["pass", directory, rest @ ..] => {
+            let untagged = if rest == ["--untagged"] { Untagged::Go } else { Untagged::Stay };
+            return pass::run(directory.as_ref(), untagged).map(|()| Verdict::Held);
+        }
         ["generate", rest @ ..] => return generate(rest).map(|()| Verdict::Held),
         ["serve", directory] => return serve::run(directory.as_ref()).map(|()| Verdict::Held),
         ["behind", request, answer] => {
