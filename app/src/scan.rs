@@ -20,6 +20,8 @@ mod links;
 
 /// Where a pull-through cache keeps when what expires (FACTS section 1).
 const SCHEDULER: &str = "scheduler-state.json";
+/// Keys that are in memory at once to be read: there may be millions of manifests.
+const READ_AT_ONCE: usize = 1 << 16;
 /// The size of a link that says a sha256 digest.
 const LINK: Bytes = Bytes(71);
 
@@ -147,13 +149,13 @@ pub async fn look_again(
 ) -> Result<(), ScanError> {
     let found = Mutex::new(Found::default());
     let sink = |entries: Vec<Entry>| {
-        let found_here = Found::of(entries, &stored.blobs);
+        let found_here = Found::of(entries, &stored.blobs, tags);
         found.lock().unwrap_or_else(PoisonError::into_inner).merge(found_here);
     };
     storage.list(&absolute("repositories/"), depth, &sink).await?;
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.add_multipart(storage.multipart_uploads(&absolute("repositories/")).await?);
-    links::read(storage, &stored.blobs, &mut found, tags).await;
+    links::read(storage, &stored.blobs, &mut found).await;
     stored.repos = found.repos.into_iter().collect();
     stored.odd = found.odd;
     stored.gaps = found.gaps;
@@ -175,21 +177,29 @@ pub async fn learn(storage: &dyn Storage, stored: &Stored, known: &mut Known) {
 }
 
 /// Reads these manifests.
-pub async fn read_manifests(storage: &dyn Storage, stored: &Stored, known: &mut Known, unread: Vec<Digest>) {
-    let read = Mutex::new(Vec::with_capacity(unread.len()));
-    let keys: HashMap<String, Digest> =
-        unread.into_iter().map(|digest| (absolute(&Place::BlobData(digest).key()), digest)).collect();
+pub async fn read_manifests(
+    storage: &dyn Storage,
+    stored: &Stored,
+    known: &mut Known,
+    mut unread: Vec<Digest>,
+) {
+    // As they lie in the storage.
+    unread.sort_unstable();
+    let known = Mutex::new(known);
     let on_read = |key: String, bytes: Result<Option<Vec<u8>>, StorageError>| {
-        let Some(digest) = keys.get(&key) else { return };
-        let references = understand(*digest, bytes);
-        read.lock().unwrap_or_else(PoisonError::into_inner).push((*digest, references));
-    };
-    storage.read_all(keys.keys().cloned().collect(), &on_read).await;
-    for (digest, references) in read.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        match references.transpose() {
+        let Some(Place::BlobData(digest)) = key.get(PREFIX.len() + 1..).and_then(Place::parse) else {
+            return;
+        };
+        let references = understand(digest, bytes).transpose();
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        match references {
             Some(references) => known.learn(&stored.blobs, digest, &references),
             None => known.absent(digest),
         }
+    };
+    for some in unread.chunks(READ_AT_ONCE) {
+        let keys = some.iter().map(|digest| absolute(&Place::BlobData(*digest).key())).collect();
+        storage.read_all(keys, &on_read).await;
     }
 }
 
@@ -227,34 +237,50 @@ struct Link {
 }
 
 impl Found {
-    fn of(entries: Vec<Entry>, blobs: &Blobs) -> Self {
+    fn of(entries: Vec<Entry>, blobs: &Blobs, tags: Tags) -> Self {
         let mut found = Self::default();
-        // The files of a folder come together: its name is parsed once.
-        let mut last: Option<(String, RepoName)> = None;
+        // The files of a folder come together: its repository is looked for once.
+        let mut last: Option<(RepoName, StoredRepo)> = None;
         for entry in entries {
-            let Some(key) = entry.key.get(PREFIX.len() + 1..).map(str::to_owned) else { continue };
-            let Some((name, rest)) = Place::split(&key) else { continue };
-            let repo = match &last {
-                Some((text, repo)) if text == name => Some(repo.clone()),
-                _ => name.parse().ok(),
+            let Some((name, rest)) = entry.key.get(PREFIX.len() + 1..).and_then(Place::split) else {
+                continue;
             };
-            match repo {
-                Some(repo) => {
-                    found.note(&repo, Place::within(&repo, rest), &key, entry, blobs);
-                    if last.as_ref().is_none_or(|(text, _)| text != name) {
-                        last = Some((name.to_owned(), repo));
-                    }
+            if last.as_ref().is_none_or(|(last, _)| last.as_str() != name) {
+                found.put(last.take());
+                last = name.parse().ok().map(|name| (name, StoredRepo::default()));
+            }
+            match &mut last {
+                Some((name, repo)) => {
+                    let place = Place::within(name, rest);
+                    found.note((name, repo), place, entry, blobs, tags);
                 }
-                None => found.note_odd(&key, rest, entry, blobs),
+                None => found.note_odd(entry, blobs),
             }
         }
+        found.put(last);
         found
     }
 
-    fn note(&mut self, name: &RepoName, place: Option<Place>, key: &str, entry: Entry, blobs: &Blobs) {
-        let repo = self.repos.entry(name.clone()).or_default();
+    fn put(&mut self, repo: Option<(RepoName, StoredRepo)>) {
+        if let Some((name, repo)) = repo {
+            match self.repos.get_mut(&name) {
+                Some(known) => known.merge(repo),
+                None => drop(self.repos.insert(name, repo)),
+            }
+        }
+    }
+
+    fn note(
+        &mut self,
+        (name, repo): (&RepoName, &mut StoredRepo),
+        place: Option<Place>,
+        entry: Entry,
+        blobs: &Blobs,
+        tags: Tags,
+    ) {
         let stamp = entry.modified;
         let is_whole = entry.size == LINK;
+        let key = &entry.key[PREFIX.len() + 1..];
         match &place {
             Some(Place::RevisionLink { digest, .. }) => {
                 repo.revisions.insert(*digest, stamp);
@@ -282,7 +308,7 @@ impl Found {
         let must_read = match &place {
             Some(Place::LayerLink { .. } | Place::RevisionLink { .. }) => !is_whole,
             Some(Place::LayerAlias { .. }) => true,
-            Some(Place::TagCurrent { .. }) => true,
+            Some(Place::TagCurrent { .. }) => tags == Tags::Read,
             Some(_) => false,
             None => may_be_a_root(key),
         };
@@ -292,7 +318,9 @@ impl Found {
     }
 
     /// Under a name that no registry would take, everything counts and nothing is removed.
-    fn note_odd(&mut self, key: &str, rest: &str, entry: Entry, blobs: &Blobs) {
+    fn note_odd(&mut self, entry: Entry, blobs: &Blobs) {
+        let key = &entry.key[PREFIX.len() + 1..];
+        let Some((_, rest)) = Place::split(key) else { return };
         let hex = rest.strip_suffix("/link").and_then(|rest| rest.rsplit_once('/')).map(|(_, hex)| hex);
         let digest = hex.and_then(Digest::from_hex);
         if may_be_a_root(key) {
@@ -304,12 +332,7 @@ impl Found {
     }
 
     fn merge(&mut self, other: Self) {
-        for (name, repo) in other.repos {
-            match self.repos.get_mut(&name) {
-                Some(known) => known.merge(repo),
-                None => drop(self.repos.insert(name, repo)),
-            }
-        }
+        other.repos.into_iter().for_each(|repo| self.put(Some(repo)));
         self.odd.roots.extend(other.odd.roots);
         self.odd.layers.extend(other.odd.layers);
         self.strays.extend(other.strays);
@@ -359,12 +382,13 @@ impl Noted for StoredRepo {
         upload.keys.push(key.to_owned());
     }
 
-    fn merge(&mut self, other: Self) {
-        self.revisions.extend(other.revisions);
+    fn merge(&mut self, mut other: Self) {
+        // All manifests of a repository come from one folder, and all tags from another.
+        self.revisions.append(&mut other.revisions);
         self.layers.extend(other.layers);
         self.dangling.extend(other.dangling);
         self.aliases.extend(other.aliases);
-        self.tags.extend(other.tags);
+        self.tags.append(&mut other.tags);
         self.signatures.extend(other.signatures);
         self.unknown += other.unknown;
         for (id, upload) in other.uploads {

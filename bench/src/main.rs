@@ -10,12 +10,15 @@ mod decide;
 mod fill;
 mod finding;
 mod memory;
+mod pass;
 mod proxy;
 mod registry;
 mod serve;
 mod survey;
 
+use clean_registry_bench::generate::{Shape, folder, made::Made};
 use finding::{Finding, Verdict};
+use pass::Untagged;
 
 const USAGE: &str = "\
 usage: bench survey [REQUEST ANSWER]   requests and wall time against real registries, beside a serial script;
@@ -23,8 +26,10 @@ usage: bench survey [REQUEST ANSWER]   requests and wall time against real regis
        bench memory            peak memory of plan over 100 000 tags
        bench decide            time and memory of deciding over 100 000 and 1 000 000 tags
        bench check             all of these
+       bench generate DIRECTORY [OPTION VALUE]…   writes a registry's storage; without a directory, says how much it comes to
        bench serve DIRECTORY   an in-process registry over a storage, until standard input ends
        bench behind REQUEST ANSWER   the registry of survey with that delay, to be looked at until standard input ends
+       bench pass DIRECTORY [--untagged]   a plan-only pass over a storage, in phases
        bench decide-once TAGS REPOSITORIES UNREADABLE   one line of decide";
 
 fn main() -> ExitCode {
@@ -47,6 +52,11 @@ fn run(arguments: &[&str]) -> io::Result<Verdict> {
         ["memory"] => memory::run()?,
         ["decide"] => decide::run()?,
         ["check"] => [decide::run()?, memory::run()?, survey::run(survey::FAR)?].concat(),
+        ["pass", directory, rest @ ..] => {
+            let untagged = if rest == ["--untagged"] { Untagged::Go } else { Untagged::Stay };
+            return pass::run(directory.as_ref(), untagged).map(|()| Verdict::Held);
+        }
+        ["generate", rest @ ..] => return generate(rest).map(|()| Verdict::Held),
         ["serve", directory] => return serve::run(directory.as_ref()).map(|()| Verdict::Held),
         ["behind", request, answer] => {
             return survey::behind(survey::delay(request, answer)?).map(|()| Verdict::Held);
@@ -56,4 +66,18 @@ fn run(arguments: &[&str]) -> io::Result<Verdict> {
     };
     print!("{}", finding::table(&findings));
     Ok(Finding::verdict(&findings))
+}
+
+/// Writes a storage below the directory that comes first, if one does, and says what is in it.
+fn generate(arguments: &[&str]) -> io::Result<()> {
+    let (directory, options) = match arguments {
+        [directory, options @ ..] if !directory.starts_with("--") => (Some(directory), options),
+        options => (None, options),
+    };
+    let (shape, at) = Shape::read(options)?;
+    if let Some(directory) = directory {
+        folder::fill(&shape, directory.as_ref(), at)?;
+    }
+    println!("{}", Made::of(&shape));
+    Ok(())
 }

@@ -18,6 +18,7 @@ use crate::stored::{Age, BlobId, BlobSet, Spares, Stamp, StorageGap, Stored, Sto
 mod known;
 mod references;
 mod untagged;
+mod visited;
 
 pub use known::Known;
 pub use references::{Certainty, Listed, NoManifest, References};

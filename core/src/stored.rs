@@ -129,7 +129,7 @@ impl Blobs {
     #[must_use]
     pub fn find(&self, digest: Digest) -> Option<BlobId> {
         let shard = digest.first();
-        let at = self.shards[usize::from(shard)].digests.binary_search(&digest).ok()?;
+        let at = search(&self.shards[usize::from(shard)].digests, digest)?;
         Some(BlobId(u32::from(shard) << SHARD_BITS | u32::try_from(at).ok()?))
     }
 
@@ -161,6 +161,29 @@ impl Blobs {
             shards: self.shards.iter().map(|shard| vec![0; shard.digests.len().div_ceil(64)]).collect(),
         }
     }
+}
+
+/// Where `wanted` is among sorted digests. Digests are spread evenly: it is looked for where it should be, and from there in
+/// steps that double, so that no spread takes longer than halving would, but for a constant.
+fn search(digests: &[Digest], wanted: Digest) -> Option<usize> {
+    let guess = usize::try_from((second_to_fifth(wanted) * digests.len() as u64) >> 32).ok()?;
+    let (mut low, mut high, mut step) = (guess, guess, 4);
+    while low > 0 && digests[low] > wanted {
+        low = low.saturating_sub(step);
+        step *= 2;
+    }
+    while high < digests.len() && digests[high] < wanted {
+        high = (high + step).min(digests.len());
+        step *= 2;
+    }
+    let high = (high + 1).min(digests.len());
+    digests[low..high].binary_search(&wanted).ok().map(|at| low + at)
+}
+
+/// The bytes after the first, which is the same in a shard, as a number.
+fn second_to_fifth(digest: Digest) -> u64 {
+    let [_, a, b, c, d, ..] = *digest.as_bytes();
+    u64::from(u32::from_be_bytes([a, b, c, d]))
 }
 
 impl FromIterator<StoredBlob> for Blobs {
@@ -368,6 +391,25 @@ mod tests {
         assert_eq!(blobs.find(Digest::of(b"another")), None);
         assert_eq!((set.len(), blobs.ids().count()), (2000, 2000));
         assert!(blobs.iter().map(|(_, blob)| blob.digest).is_sorted());
+    }
+
+    #[test]
+    fn digests_that_are_not_spread_evenly_are_found_as_well() {
+        for (fixed, number) in [(0x00, 300), (0x7f, 300), (0xff, 300), (0x80, 1)] {
+            let digest = |number: u16| {
+                let mut bytes = [fixed; 32];
+                bytes[30..].copy_from_slice(&number.to_be_bytes());
+                Digest::from_bytes(bytes)
+            };
+            let blobs: Blobs =
+                (0..number).map(|number| StoredBlob { digest: digest(2 * number), ..blob("") }).collect();
+            for number in 0..number {
+                let id = blobs.find(digest(2 * number)).unwrap();
+                assert_eq!(blobs.get(id).digest, digest(2 * number));
+                assert_eq!(blobs.find(digest(2 * number + 1)), None);
+            }
+        }
+        assert_eq!(Blobs::default().find(Digest::of(b"")), None);
     }
 
     #[test]

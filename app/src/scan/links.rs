@@ -8,15 +8,15 @@ use clean_registry_core::name::{Digest, RepoName};
 use clean_registry_core::stored::{Blobs, Spares};
 use md5::{Digest as _, Md5};
 
-use super::{Found, Link, Tags};
+use super::{Found, Link};
 use crate::storage::{Storage, StorageError, absolute};
 
 /// Reads what has to be read. What cannot be is a gap.
-pub(super) async fn read(storage: &dyn Storage, blobs: &Blobs, found: &mut Found, tags: Tags) {
+pub(super) async fn read(storage: &dyn Storage, blobs: &Blobs, found: &mut Found) {
     resolve_tags_by_md5(found);
     let wanted = std::mem::take(&mut found.to_read).into_iter().filter(|link| match &link.place {
         Some(Place::TagCurrent { repo, tag }) => {
-            tags == Tags::Read && found.repos.get(repo).is_some_and(|repo| repo.tags[tag].target.is_none())
+            found.repos.get(repo).is_some_and(|repo| repo.tags[tag].target.is_none())
         }
         _ => true,
     });

@@ -63,15 +63,19 @@ impl Local {
         self.calls.fetch_add(times, Ordering::Relaxed);
     }
 
-    fn read_now(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
+    fn read_now(&self, key: &str, reader: &mut Reader) -> Result<Option<Vec<u8>>, StorageError> {
         self.called(3);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = match openat(&self.root, key, flags, Mode::empty()) {
+        let opened = reader
+            .folder_of(&self.root, key)
+            .and_then(|(folder, path)| openat(folder, path, flags, Mode::empty()));
+        let file = match opened {
             Ok(file) => File::from(file),
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(error) => return Err(failed(key, error)),
         };
-        read_whole(file).map(Some).map_err(|source| StorageError::Io { key: key.to_owned(), source })
+        let read = reader.read_whole(file);
+        read.map(Some).map_err(|source| StorageError::Io { key: key.to_owned(), source })
     }
 
     fn stat_now(&self, key: &str) -> Result<Option<Entry>, StorageError> {
@@ -233,23 +237,32 @@ impl Local {
         placed.and_then(|()| Ok(rustix::fs::fsync(&folder)?))
     }
 
+    /// Does `work` on several threads for each of `items`; each thread hands it something of its own.
+    fn side_by_side<T: Sync, S: Default>(&self, items: &[T], work: impl Fn(&mut S, usize, &T) + Sync) {
+        let next = AtomicUsize::new(0);
+        let threads = self.threads.min(items.len().div_ceil(64));
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    let mut own = S::default();
+                    while let Some((at, item)) = pick(items, &next) {
+                        work(&mut own, at, item);
+                    }
+                });
+            }
+        });
+    }
+
     /// Does `work` for each of `items` on several threads; returns what failed.
     fn each<T: Send + Sync, E: Send>(
         &self,
         items: Vec<T>,
         work: impl Fn(&T) -> Result<(), E> + Sync,
     ) -> Vec<(T, E)> {
-        let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        let threads = self.threads.min(items.len().div_ceil(64));
-        thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    while let Some((at, item)) = pick(&items, &next) {
-                        if let Err(error) = work(item) {
-                            failed.lock().unwrap_or_else(PoisonError::into_inner).push((at, error));
-                        }
-                    }
-                });
+        let failed = Mutex::new(Vec::new());
+        self.side_by_side(&items, |(), at, item| {
+            if let Err(error) = work(item) {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).push((at, error));
             }
         });
         let mut errors: Vec<(usize, E)> = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -273,24 +286,52 @@ fn failed(key: &str, error: Errno) -> StorageError {
     StorageError::Io { key: key.to_owned(), source: error.into() }
 }
 
-/// A file that fills less than what was asked for has ended: one call for most.
-fn read_whole(mut file: File) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; FIRST_READ];
-    let mut length = 0;
-    loop {
-        match file.read(&mut bytes[length..]) {
-            Ok(read) if length + read < bytes.len() => {
-                bytes.truncate(length + read);
-                return Ok(bytes);
+/// What a thread that reads many files keeps from one to the next.
+#[derive(Default)]
+struct Reader {
+    /// The folder that the last file was found in, some way up.
+    folder: Option<(String, OwnedFd)>,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    /// Names in a path that are looked up for each file: what is above them many files have in common, manifests the folder
+    /// of all blobs, tags that of all tags.
+    const OWN_NAMES: usize = 3;
+
+    /// The folder that `key` is to be opened from, and the rest of it.
+    fn folder_of<'s, 'k>(
+        &'s mut self,
+        root: &'s OwnedFd,
+        key: &'k str,
+    ) -> Result<(&'s OwnedFd, &'k str), Errno> {
+        let Some((at, _)) = key.rmatch_indices('/').nth(Self::OWN_NAMES - 1) else { return Ok((root, key)) };
+        let (above, path) = (&key[..at], &key[at + 1..]);
+        if self.folder.as_ref().is_none_or(|(known, _)| known != above) {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            self.folder = Some((above.to_owned(), openat(root, above, flags, Mode::empty())?));
+        }
+        Ok((self.folder.as_ref().map_or(root, |(_, folder)| folder), path))
+    }
+
+    /// A file that fills less than what was asked for has ended: one call for most.
+    fn read_whole(&mut self, mut file: File) -> io::Result<Vec<u8>> {
+        self.buffer.resize(FIRST_READ, 0);
+        let mut length = 0;
+        loop {
+            match file.read(&mut self.buffer[length..]) {
+                Ok(read) if length + read < self.buffer.len() => {
+                    return Ok(self.buffer[..length + read].to_vec());
+                }
+                Ok(read) => length += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
             }
-            Ok(read) => length += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+            if length as u64 >= LARGEST_READ {
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than any manifest"));
+            }
+            self.buffer.resize(length * 4, 0);
         }
-        if length as u64 >= LARGEST_READ {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than any manifest"));
-        }
-        bytes.resize(length * 4, 0);
     }
 }
 
@@ -325,15 +366,14 @@ impl Storage for Local {
     }
 
     fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, StorageError>> {
-        Box::pin(async move { blocking(|| self.read_now(key)) })
+        Box::pin(async move { blocking(|| self.read_now(key, &mut Reader::default())) })
     }
 
     fn read_all<'a>(&'a self, keys: Vec<String>, on_read: OnRead<'a>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             blocking(|| {
-                self.each(keys, |key| {
-                    on_read(key.clone(), self.read_now(key));
-                    Ok::<(), ()>(())
+                self.side_by_side(&keys, |reader: &mut Reader, _, key| {
+                    on_read(key.clone(), self.read_now(key, reader));
                 });
             });
         })

@@ -70,9 +70,12 @@ impl<'a> Walk<'a> {
 
     fn work(&self) {
         let mut buffer = vec![MaybeUninit::uninit(); NAMES];
+        let mut path = Vec::new();
         while let Some(task) = self.next() {
-            let done = Reading { walk: self, task: &task, found: Vec::new(), folders: Vec::new(), calls: 0 }
-                .read(&mut buffer);
+            let path = &mut path;
+            let reading =
+                Reading { walk: self, task: &task, found: Vec::new(), folders: Vec::new(), path, calls: 0 };
+            let done = reading.read(&mut buffer);
             let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
             queue.unfinished -= 1;
             match done {
@@ -111,6 +114,8 @@ struct Reading<'w, 'a> {
     task: &'w Task,
     found: Vec<Entry>,
     folders: Vec<Task>,
+    /// Room for a path, so that none is made for every file.
+    path: &'w mut Vec<u8>,
     calls: u64,
 }
 
@@ -167,48 +172,58 @@ impl Reading<'_, '_> {
         text: &str,
         (name, kind): (&CStr, FileType),
     ) -> Result<(), StorageError> {
-        let key =
-            if self.task.key.is_empty() { text.to_owned() } else { format!("{}/{text}", self.task.key) };
         let (kind, stat) = match kind {
             FileType::Directory => (kind, None),
-            _ => match self.stat(folder, name, &key)? {
+            _ => match self.stat(folder, name, text)? {
                 Some(stat) => (FileType::from_raw_mode(stat.st_mode), Some(stat)),
                 None => return Ok(()),
             },
         };
         match (kind, known) {
-            (FileType::RegularFile, _) => self.found.extend(stat.map(|stat| entry(key, &stat))),
-            (FileType::Symlink, _) => self.link(key),
-            (FileType::Directory, Folder::Open) => {
-                self.folders.push(Task { key, links: self.task.links });
+            (FileType::RegularFile, _) => {
+                let key = self.key(&[text]);
+                self.found.extend(stat.map(|stat| entry(key, &stat)));
             }
-            (FileType::Directory, Folder::Leaves(leaf)) => self.leaf(folder, text, key, leaf)?,
+            (FileType::Symlink, _) => self.link(self.key(&[text])),
+            (FileType::Directory, Folder::Open) => self.enter(self.key(&[text])),
+            (FileType::Directory, Folder::Leaves(leaf)) => self.leaf(folder, text, leaf)?,
             (FileType::Directory, Folder::Revisions) => {
-                let signatures = format!("{key}/signatures");
-                if self.stat(folder, format!("{text}/signatures"), &signatures)?.is_some() {
-                    self.folders.push(Task { key: signatures, links: self.task.links });
+                if self.stat_within(folder, text, "signatures")?.is_some() {
+                    self.enter(self.key(&[text, "signatures"]));
                 }
-                self.leaf(folder, text, key, "link")?;
+                self.leaf(folder, text, "link")?;
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn leaf(
-        &mut self,
-        folder: BorrowedFd<'_>,
-        name: &str,
-        key: String,
-        leaf: &str,
-    ) -> Result<(), StorageError> {
-        let key = format!("{key}/{leaf}");
-        if let Some(stat) = self.stat(folder, format!("{name}/{leaf}"), &key)?
+    fn enter(&mut self, key: String) {
+        self.folders.push(Task { key, links: self.task.links });
+    }
+
+    fn leaf(&mut self, folder: BorrowedFd<'_>, name: &str, leaf: &str) -> Result<(), StorageError> {
+        if let Some(stat) = self.stat_within(folder, name, leaf)?
             && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         {
+            let key = self.key(&[name, leaf]);
             self.found.push(entry(key, &stat));
         }
         Ok(())
+    }
+
+    /// The key of what lies in the folder by this path.
+    fn key(&self, path: &[&str]) -> String {
+        let length = path.iter().map(|part| part.len() + 1).sum::<usize>();
+        let mut key = String::with_capacity(self.task.key.len() + length);
+        key.push_str(&self.task.key);
+        for part in path {
+            if !key.is_empty() {
+                key.push('/');
+            }
+            key.push_str(part);
+        }
+        key
     }
 
     /// A registry follows links as it follows folders: what a repository behind one needs must be seen. Blobs behind one are
@@ -220,17 +235,34 @@ impl Reading<'_, '_> {
         }
     }
 
+    fn stat_within(
+        &mut self,
+        folder: BorrowedFd<'_>,
+        name: &str,
+        leaf: &str,
+    ) -> Result<Option<Stat>, StorageError> {
+        let mut path = std::mem::take(self.path);
+        path.clear();
+        for part in [name.as_bytes(), b"/", leaf.as_bytes(), b"\0"] {
+            path.extend_from_slice(part);
+        }
+        // No name that the system hands over has a zero in it.
+        let stat = CStr::from_bytes_with_nul(&path).map_or(Ok(None), |path| self.stat(folder, path, name));
+        *self.path = path;
+        stat
+    }
+
     fn stat(
         &mut self,
         folder: BorrowedFd<'_>,
-        name: impl rustix::path::Arg,
-        key: &str,
+        path: &CStr,
+        name: &str,
     ) -> Result<Option<Stat>, StorageError> {
         self.calls += 1;
-        match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        match statat(folder, path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(error) => Err(self.failed(key, error)),
+            Err(error) => Err(self.failed(&self.key(&[name]), error)),
         }
     }
 

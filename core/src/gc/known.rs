@@ -1,9 +1,11 @@
 //! What every manifest lists, learned once and kept small: four bytes for each blob that is listed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::LARGEST_MANIFEST;
 use super::references::{Certainty, Listed, References};
+use super::visited::Visited;
 use crate::name::{Digest, RepoName};
 use crate::stored::{BlobId, Blobs, Spares, StorageGap, Stored};
 
@@ -31,7 +33,7 @@ use crate::stored::{BlobId, Blobs, Spares, StorageGap, Stored};
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    entries: HashMap<BlobId, Entry>,
+    entries: HashMap<BlobId, Entry, BuildHasherDefault<ByPlace>>,
     /// Manifests that came after the blobs had been listed.
     late: BTreeMap<Digest, Entry>,
     listed: Vec<BlobId>,
@@ -43,9 +45,9 @@ pub struct Known {
     aliases: BTreeMap<String, BTreeSet<Digest>>,
     /// The manifests that list a name which is no sha256 digest, by that name: it may come to mean more.
     foreign: BTreeMap<String, BTreeSet<Digest>>,
-    visited: BTreeMap<Digest, Certainty>,
+    visited: Visited,
     frontier: Vec<Digest>,
-    illegible: BTreeMap<Digest, String>,
+    illegible: BTreeMap<Digest, (Option<BlobId>, String)>,
     absent: BTreeSet<Digest>,
 }
 
@@ -54,6 +56,24 @@ struct Entry {
     start: u32,
     length: u32,
     subject: Option<BlobId>,
+}
+
+/// Spreads the places of blobs, which nobody chooses, over a map.
+#[derive(Debug, Clone, Copy, Default)]
+struct ByPlace(u64);
+
+impl Hasher for ByPlace {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, place: u32) {
+        self.0 = (self.0 ^ u64::from(place)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
 }
 
 impl Known {
@@ -93,7 +113,7 @@ impl Known {
         let references = match references {
             Ok(references) => references,
             Err(why) => {
-                self.illegible.insert(digest, why.clone());
+                self.illegible.insert(digest, (blobs.find(digest), why.clone()));
                 return;
             }
         };
@@ -161,11 +181,9 @@ impl Known {
 
     /// The manifests that should be and could not be read, each with the reason.
     pub fn unreadable(&self) -> impl Iterator<Item = (Digest, &str)> {
-        let certain = |digest: &Digest| self.visited.get(digest) != Some(&Certainty::Perhaps);
-        self.illegible
-            .iter()
-            .filter(move |(digest, _)| certain(digest))
-            .map(|(digest, why)| (*digest, why.as_str()))
+        let certain = |digest: Digest, blob: Option<BlobId>| !self.visited.is_perhaps(digest, blob);
+        let unreadable = self.illegible.iter().filter(move |(digest, (blob, _))| certain(**digest, *blob));
+        unreadable.map(|(digest, (_, why))| (*digest, why.as_str()))
     }
 
     /// What a manifest lists that came, if at all, after the blobs had been listed.
@@ -267,12 +285,8 @@ impl Known {
                 return;
             }
         }
-        match self.visited.get_mut(&digest) {
-            Some(known) => *known = certainty.max(*known),
-            None => {
-                self.visited.insert(digest, certainty);
-                self.frontier.push(digest);
-            }
+        if self.visited.is_new(blobs, digest, certainty) {
+            self.frontier.push(digest);
         }
     }
 }
