@@ -13,6 +13,7 @@ mod memory;
 mod proxy;
 mod registry;
 mod serve;
+mod stress;
 mod survey;
 
 use finding::{Finding, Verdict};
@@ -23,6 +24,7 @@ usage: bench survey [REQUEST ANSWER]   requests and wall time against real regis
        bench memory            peak memory of plan over 100 000 tags
        bench decide            time and memory of deciding over 100 000 and 1 000 000 tags
        bench check             all of these
+       bench stress OPTIONS    people push and delete while a collector loops: nothing may be lost; --help tells more
        bench serve DIRECTORY   an in-process registry over a storage, until standard input ends
        bench behind REQUEST ANSWER   the registry of survey with that delay, to be looked at until standard input ends
        bench decide-once TAGS REPOSITORIES UNREADABLE   one line of decide";
@@ -47,6 +49,8 @@ fn run(arguments: &[&str]) -> io::Result<Verdict> {
         ["memory"] => memory::run()?,
         ["decide"] => decide::run()?,
         ["check"] => [decide::run()?, memory::run()?, survey::run(survey::FAR)?].concat(),
+        ["stress", options @ ..] => stress::run(options)?,
+        ["stress-control", socket, wish] => return stress::ask(socket, wish).map(|()| Verdict::Held),
         ["serve", directory] => return serve::run(directory.as_ref()).map(|()| Verdict::Held),
         ["behind", request, answer] => {
             return survey::behind(survey::delay(request, answer)?).map(|()| Verdict::Held);
