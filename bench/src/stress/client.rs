@@ -79,7 +79,7 @@ impl Client {
         let begin = self.request(Method::POST, &format!("/v2/{repo}/blobs/uploads/"))?;
         let answer = begin.query(&[("mount", &*digest.to_string()), ("from", from)]).send().await?;
         match answer.status() {
-            StatusCode::CREATED => Ok(drop(answer.bytes().await?)),
+            StatusCode::CREATED => done(answer).await,
             StatusCode::ACCEPTED => self.finish(answer, bytes).await,
             status => Err(Refused::Status { what: "mount", status }),
         }
@@ -108,8 +108,7 @@ impl Client {
         address.query_pairs_mut().append_pair("digest", &digest.to_string());
         let put = self.http.request(Method::PUT, address);
         let put = put.header(CONTENT_TYPE, "application/octet-stream").body(rest);
-        let done = expect(put.send().await?, StatusCode::CREATED, "PUT upload")?;
-        Ok(drop(done.bytes().await?))
+        done(expect(put.send().await?, StatusCode::CREATED, "PUT upload")?).await
     }
 
     fn location(&self, answer: &Response) -> Result<Url, Refused> {
@@ -122,8 +121,7 @@ impl Client {
         let (media_type, bytes) = of;
         let put = self.request(Method::PUT, &format!("/v2/{repo}/manifests/{reference}"))?;
         let put = put.header(CONTENT_TYPE, media_type.as_str()).body(bytes.to_vec());
-        let done = expect(put.send().await?, StatusCode::CREATED, "PUT manifest")?;
-        Ok(drop(done.bytes().await?))
+        done(expect(put.send().await?, StatusCode::CREATED, "PUT manifest")?).await
     }
 
     /// Deletes a manifest by its digest; false if there was none.
@@ -151,6 +149,12 @@ impl Client {
         let answer = self.request(Method::GET, &format!("/v2/{repo}/blobs/{digest}"))?.send().await?;
         Ok(expect(answer, StatusCode::OK, "GET blob")?.bytes().await?.to_vec())
     }
+}
+
+/// Reads an answer to its end: the connection is free again.
+async fn done(answer: Response) -> Result<(), Refused> {
+    answer.bytes().await?;
+    Ok(())
 }
 
 fn expect(answer: Response, wanted: StatusCode, what: &'static str) -> Result<Response, Refused> {

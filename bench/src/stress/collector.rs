@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub struct Rounds {
 ///
 /// # Errors
 /// If this program does not know where it is.
-pub fn fill(template: &str, storage: &PathBuf, service: &Service, control: &Control) -> io::Result<String> {
+pub fn fill(template: &str, storage: &Path, service: &Service, control: &Control) -> io::Result<String> {
     let command = template
         .replace("{STORAGE}", &storage.display().to_string())
         .replace("{CONFIG}", &service.config().display().to_string())
