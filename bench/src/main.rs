@@ -14,6 +14,7 @@ mod pass;
 mod proxy;
 mod registry;
 mod serve;
+mod stress;
 mod survey;
 
 use clean_registry_bench::generate::{Shape, folder, made::Made};
@@ -27,6 +28,7 @@ usage: bench survey [REQUEST ANSWER]   requests and wall time against real regis
        bench decide            time and memory of deciding over 100 000 and 1 000 000 tags
        bench check             all of these
        bench generate DIRECTORY [OPTION VALUE]…   writes a registry's storage; without a directory, says how much it comes to
+       bench stress OPTIONS    people push and delete while a collector loops: nothing may be lost; --help tells more
        bench serve DIRECTORY   an in-process registry over a storage, until standard input ends
        bench behind REQUEST ANSWER   the registry of survey with that delay, to be looked at until standard input ends
        bench pass DIRECTORY [--untagged]   a plan-only pass over a storage, in phases
@@ -57,6 +59,8 @@ fn run(arguments: &[&str]) -> io::Result<Verdict> {
             return pass::run(directory.as_ref(), untagged).map(|()| Verdict::Held);
         }
         ["generate", rest @ ..] => return generate(rest).map(|()| Verdict::Held),
+        ["stress", options @ ..] => stress::run(options)?,
+        ["stress-control", socket, wish] => return stress::ask(socket, wish).map(|()| Verdict::Held),
         ["serve", directory] => return serve::run(directory.as_ref()).map(|()| Verdict::Held),
         ["behind", request, answer] => {
             return survey::behind(survey::delay(request, answer)?).map(|()| Verdict::Held);

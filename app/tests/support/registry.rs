@@ -236,14 +236,18 @@ fn write_config(directory: &TempDir, door: Door, delete: Delete) -> PathBuf {
     path
 }
 
-/// Starts a registry on a port that it chooses itself and tells in its log.
-fn serve(generation: Generation, config: &std::path::Path) -> (Child, String) {
+/// The registry of this generation that the tests may use.
+pub fn program(generation: Generation) -> String {
     let variable = match generation {
         Generation::V2 => "CLEAN_REGISTRY_TEST_REGISTRY_2",
         Generation::V3 => "CLEAN_REGISTRY_TEST_REGISTRY_3",
     };
-    let program =
-        std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run scripts/test"));
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run scripts/test"))
+}
+
+/// Starts a registry, and waits until it tells its address in its log: it may have chosen the port itself.
+pub fn serve(generation: Generation, config: &std::path::Path) -> (Child, String) {
+    let program = program(generation);
     let mut child = Command::new("timeout")
         .args(["--kill-after=5", SECONDS, &program, "serve"])
         .arg(config)

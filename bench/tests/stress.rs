@@ -1,0 +1,88 @@
+//! The short form of the stress: that it finds what unsafe collectors break, and that ours breaks nothing.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+const BENCH: &str = env!("CARGO_BIN_EXE_bench");
+/// No stress here takes longer, or it hangs.
+const SECONDS: &str = "100";
+const REGISTRIES: [&str; 2] = ["CLEAN_REGISTRY_TEST_REGISTRY_2", "CLEAN_REGISTRY_TEST_REGISTRY_3"];
+
+/// Whether the verdict of a stress with these options is good, and all that it said.
+fn stress(registry: &str, options: &[&str]) -> (bool, String) {
+    let program =
+        std::env::var(registry).unwrap_or_else(|_| panic!("{registry} is not set: run scripts/test"));
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", SECONDS, BENCH, "stress", "--registry", &program]).args(options);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout) + &text(output.stderr))
+}
+
+#[track_caller]
+fn holds(registry: &str, options: &[&str]) {
+    let (is_good, said) = stress(registry, options);
+    assert!(is_good, "{registry} {options:?}\n{said}");
+}
+
+/// What is broken is found sooner or later; not by every seed in so short a time.
+#[track_caller]
+fn is_found_out(registry: &str, collector: &str) {
+    let mut said = String::new();
+    for seed in ["1", "2", "3", "4", "5"] {
+        let options = ["--seconds", "3", "--seed", seed, "--collector", collector, "--expect-broken"];
+        match stress(registry, &options) {
+            (true, _) => return,
+            (false, ended) => said = ended,
+        }
+    }
+    panic!("{registry} {collector} broke nothing:\n{said}");
+}
+
+#[test]
+#[ignore = "needs registries 2.8 and 3.1.1"]
+fn nothing_is_broken_where_nothing_is_collected() {
+    for registry in REGISTRIES {
+        holds(registry, &["--seconds", "2"]);
+    }
+}
+
+#[test]
+#[ignore = "needs registries 2.8 and 3.1.1"]
+fn a_collector_that_does_not_look_again_is_found_out() {
+    for registry in REGISTRIES {
+        is_found_out(registry, "mark-then-sweep");
+        is_found_out(registry, "no-rescan");
+    }
+}
+
+#[test]
+#[ignore = "needs registries 2.8 and 3.1.1"]
+fn the_registrys_own_collector_is_found_out() {
+    for registry in REGISTRIES {
+        is_found_out(registry, "official");
+    }
+}
+
+/// Our program, which is built beside the benchmarks.
+fn ours(rest: &str) -> String {
+    let program = Path::new(BENCH).with_file_name("clean-registry");
+    assert!(program.exists(), "{} is not built: cargo build --workspace", program.display());
+    format!("'{}' gc --storage '{{STORAGE}}' --grace 0s {rest}", program.display())
+}
+
+#[test]
+#[ignore = "needs registries 2.8 and 3.1.1"]
+fn ours_breaks_nothing_in_any_mode() {
+    let close = "--close-command \"{CLOSE}\" --open-command \"{OPEN}\"";
+    let modes = [
+        "--mode quarantine --wait 500ms".to_owned(),
+        format!("--mode barrier --untagged {close}"),
+        format!("--mode offline {close}"),
+    ];
+    for registry in REGISTRIES {
+        for mode in &modes {
+            holds(registry, &["--seconds", "3", "--command", &ours(mode)]);
+        }
+    }
+}
