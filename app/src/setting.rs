@@ -139,7 +139,7 @@ impl Setting {
                 Some(directory) => Ok(Spec::Local { directory }),
                 None => return,
             },
-            (driver, _) => Spec::of(driver, &Map::new()),
+            (driver, _) => Spec::of(driver, &parameters(registry)),
         };
         let what = registry.driver.clone();
         let opened = spec
@@ -173,15 +173,17 @@ fn named_storage(config: &Config, setting: &Setting) -> Result<Option<Spec>, Set
     Ok(host_storage.map(|directory| Spec::Local { directory: directory.clone() }))
 }
 
+fn parameters(registry: &RegistryConfig) -> Map<String, Value> {
+    let root = registry.root_directory.clone();
+    root.map(|root| ("rootdirectory".to_owned(), Value::String(root))).into_iter().collect()
+}
+
 fn spec_of(driver: &str, parameters: &Map<String, Value>) -> Result<Spec, SettingError> {
     Spec::of(driver, parameters).map_err(|source| SettingError::Open { what: driver.to_owned(), source })
 }
 
 fn open(spec: &Spec, environment: &BTreeMap<String, String>) -> Result<Arc<dyn Storage>, SettingError> {
-    let what = match spec {
-        Spec::Local { directory } => directory.display().to_string(),
-    };
-    spec.open(environment).map_err(|source| SettingError::Open { what, source })
+    spec.open(environment).map_err(|source| SettingError::Open { what: spec.to_string(), source })
 }
 
 fn read_file(path: &Path, environment: &BTreeMap<String, String>) -> Result<RegistryConfig, SettingError> {

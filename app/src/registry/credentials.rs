@@ -18,7 +18,7 @@ impl Secret {
     }
 
     /// The text itself, for whoever sends it.
-    pub(super) fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }

@@ -16,7 +16,7 @@ mod headers;
 mod listing;
 mod pace;
 mod reader;
-mod tls;
+pub(crate) mod tls;
 mod wire;
 mod writer;
 

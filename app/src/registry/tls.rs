@@ -31,7 +31,7 @@ fn plain(options: &Options, address: &Address) -> ClientBuilder {
 
 /// Trusts the system's certificates and `extra`; where the system has none, Mozilla's in their place: without any,
 /// no client can be built, not even one for plain HTTP.
-fn build(plain: impl Fn() -> ClientBuilder, extra: &[Certificate]) -> Result<Client, Error> {
+pub(crate) fn build(plain: impl Fn() -> ClientBuilder, extra: &[Certificate]) -> Result<Client, Error> {
     plain().tls_certs_merge(extra.iter().cloned()).build().or_else(|_| {
         let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
         let roots = roots.filter_map(|der| Certificate::from_der(der).ok());

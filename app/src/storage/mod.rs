@@ -13,11 +13,19 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use thiserror::Error;
 
+pub mod conformance;
 pub mod local;
+pub mod memory;
+#[cfg(feature = "cloud")]
+pub mod object;
 pub mod spec;
 mod walk;
 
 pub use local::Local;
+pub use memory::Memory;
+#[cfg(feature = "cloud")]
+pub use object::Object;
+pub use spec::Spec;
 
 /// Where blobs are hidden before they are purged: beside `docker/registry/v2`, so that no registry sees it, on the same
 /// file system.

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clean_registry_core::gc::{LetGo, Known, References, Removed, Settings};
+use clean_registry_core::gc::{Known, LetGo, References, Removed, Settings};
 use clean_registry_core::name::{Bytes, Digest, RepoName};
 use clean_registry_core::stored::{
     Age, Spares, Stamp, StorageGap, Stored, StoredBlob, StoredRepo, StoredTag, StoredUpload,
