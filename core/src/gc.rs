@@ -205,7 +205,10 @@ pub fn decide(stored: &Stored, known: &Known, removed: &Removed, settings: &Sett
         links: links(stored, &kept, settings),
         uploads: uploads(stored, settings),
         temporary_files: temporary_files(&stored.temporary, settings),
-        repositories: empty_repositories(stored, &gone, &gaps, settings),
+        repositories: empty_repositories(stored, &gone, &gaps, settings)
+            .filter(|(_, repo)| !gives_names(repo, stored, known, &kept))
+            .map(|(name, _)| name.clone())
+            .collect(),
     };
     Decided { garbage, gaps }
 }
@@ -354,27 +357,32 @@ fn temporary_files(files: &[Stray], settings: &Settings) -> Vec<GarbageFile> {
     old.map(|file| GarbageFile { key: file.key.clone(), bytes: file.size }).collect()
 }
 
-fn empty_repositories(
-    stored: &Stored,
+/// The repositories without manifests, tags and uploads that are old enough.
+fn empty_repositories<'a>(
+    stored: &'a Stored,
     gone: &Removed,
     gaps: &[StorageGap],
     settings: &Settings,
-) -> Vec<RepoName> {
-    let Some(age) = settings.empty_repositories else { return Vec::new() };
+) -> impl Iterator<Item = (&'a RepoName, &'a StoredRepo)> {
     let broken: BTreeSet<&RepoName> = gaps.iter().filter_map(|gap| gap.repository.as_ref()).collect();
-    let is_empty = |name: &RepoName, repo: &StoredRepo| {
+    let is_due = |stamp: Stamp, age: Option<Age>| age.is_some_and(|age| stamp.is_older(age, settings.now));
+    let is_empty = move |name: &RepoName, repo: &StoredRepo| {
         let gone = gone.get(name);
         repo.tags.is_empty()
             && repo.unknown == 0
             && repo.revisions.keys().all(|digest| gone.is_some_and(|gone| gone.contains(digest)))
-            && repo
-                .uploads
-                .values()
-                .all(|upload| settings.uploads.is_some_and(|age| upload.newest.is_older(age, settings.now)))
-            && repo.newest().is_none_or(|newest| newest.is_older(age, settings.now))
+            && repo.uploads.values().all(|upload| is_due(upload.newest, settings.uploads))
+            && repo.newest().is_none_or(|newest| is_due(newest, settings.empty_repositories))
     };
-    let empty = stored.repos.iter().filter(|(name, repo)| !broken.contains(name) && is_empty(name, repo));
-    empty.map(|(name, _)| name.clone()).collect()
+    let asked = stored.repos.iter().filter(|_| settings.empty_repositories.is_some());
+    asked.filter(move |(name, repo)| !broken.contains(name) && is_empty(name, repo))
+}
+
+/// Whether a manifest that may be anywhere needs a blob by another name that is told here.
+fn gives_names(repo: &StoredRepo, stored: &Stored, known: &Known, kept: &BlobSet) -> bool {
+    let targets = repo.aliases.iter().filter(|(alias, ..)| known.is_listed_as(alias));
+    let mut blobs = targets.filter_map(|(_, target, _)| stored.blobs.find((*target)?));
+    blobs.any(|blob| kept.contains(blob))
 }
 
 #[cfg(test)]

@@ -186,6 +186,11 @@ impl Known {
         unreadable.map(|(digest, (_, why))| (*digest, why.as_str()))
     }
 
+    /// Whether some manifest lists a blob by this name, which is no sha256 digest.
+    pub(super) fn is_listed_as(&self, alias: &str) -> bool {
+        self.foreign.contains_key(alias)
+    }
+
     /// What a manifest lists that came, if at all, after the blobs had been listed.
     pub(super) fn lists_late(&self, digest: Digest) -> &[Digest] {
         self.late_listed.get(&digest).map_or(&[], Vec::as_slice)

@@ -271,8 +271,8 @@ fn gap(repository: Option<RepoName>, spares: Spares) -> StorageGap {
 
 impl Repo {
     fn stored(&self, stored: &Stored) -> StoredRepo {
-        let mut repo = StoredRepo::default();
-        repo.revisions = self.revisions.iter().map(|(node, age)| (digest(*node), stamp(*age))).collect();
+        let revisions = self.revisions.iter().map(|(node, age)| (digest(*node), stamp(*age)));
+        let mut repo = StoredRepo { revisions: revisions.collect(), ..StoredRepo::default() };
         for (node, age) in &self.links {
             match stored.blobs.find(digest(*node)) {
                 Some(blob) => repo.layers.push((blob, stamp(*age))),

@@ -145,6 +145,21 @@ fn a_repository_without_manifests_goes_when_its_links_are_old() {
 }
 
 #[test]
+fn an_empty_repository_stays_while_a_manifest_of_another_needs_the_names_in_it() {
+    let text = format!(r#"{{"layers":[{{"digest":"{}"}}]}}"#, sha512('a'));
+    let world = emptied()
+        .blob("layer")
+        .bytes("manifest", &text)
+        .has("a", &["manifest"])
+        .alias("b", &sha512('a'), "layer")
+        .alias("c", &sha512('b'), "layer")
+        .alias("d", &sha512('a'), "gone");
+    assert_eq!((world.repositories(), world.blobs()), (set(["c", "d"]), set([])));
+    let removed = world.removing("a", &["manifest"]);
+    assert_eq!(removed.repositories(), set(["a", "b", "c", "d"]));
+}
+
+#[test]
 fn a_repository_whose_manifest_was_pushed_a_moment_ago_stays_though_the_manifest_goes() {
     let world = emptied().image("image").has_since("a", "image", YOUNG).removing("a", &["image"]);
     assert_eq!(world.repositories(), set([]));
