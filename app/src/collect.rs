@@ -24,7 +24,7 @@ use crate::runtime::config::{Cache, RegistryConfig};
 use crate::runtime::docker::{self, Container};
 use crate::runtime::measure::{Measured, measure};
 use crate::setting::{Setting, SettingError, engine};
-use crate::state::RunLog;
+use crate::state::{ReferencesFile, RunLog, State};
 use crate::storage::Storage;
 
 const DEFAULT_STORAGE: &str = "/var/lib/registry";
@@ -181,6 +181,7 @@ impl Collector {
             setting,
             reader: connect_once(&ctx.config, &ctx.environment).ok(),
             wishes: ctx.config.wishes(),
+            memory: memory(&*storage, &ctx.state),
             interrupt: ctx.interrupt.clone(),
         };
         Ok(Self::Native(Box::new(Native::find(parts, storage, &ctx.config).await?)))
@@ -354,6 +355,12 @@ async fn refuse_hidden_tags(container: &Container, registry: &RegistryConfig) ->
 /// `v10` is hidden by `v1` where Distribution 3.1.1 lists tags on S3 (FACTS section 7, bug 1).
 fn hides_tags(version: &str) -> bool {
     version.split_whitespace().any(|word| word.starts_with("v3.1.0") || word.starts_with("v3.1.1"))
+}
+
+/// What was learned of manifests before, where reading one costs a request.
+#[must_use]
+pub fn memory(storage: &dyn Storage, state: &State) -> Option<ReferencesFile> {
+    storage.directory().is_none().then(|| state.references())
 }
 
 /// Whether another collector may do what this one cannot here.

@@ -14,6 +14,7 @@ use clean_registry_core::stored::{
 };
 use thiserror::Error;
 
+use crate::state::{Fact, ReferencesFile};
 use crate::storage::{Depth, Entry, Storage, StorageError, absolute};
 
 mod links;
@@ -164,15 +165,24 @@ pub async fn look_again(
     Ok(())
 }
 
-/// Reads every manifest that can be reached and is not known.
-pub async fn learn(storage: &dyn Storage, stored: &Stored, known: &mut Known) {
+/// Reads every manifest that can be reached and is not known; what `memory` has of them is not read again.
+pub async fn learn(
+    storage: &dyn Storage,
+    stored: &Stored,
+    known: &mut Known,
+    memory: Option<&ReferencesFile>,
+) {
     known.visit_roots(stored);
     loop {
         let unread = known.unread();
         if unread.is_empty() {
-            return;
+            break;
         }
-        read_manifests(storage, stored, known, unread).await;
+        read_manifests(storage, stored, known, memory, unread).await;
+    }
+    let saved = memory.map(|memory| memory.save(|digest| stored.blobs.find(digest).is_some()));
+    if let Some(Err(error)) = saved {
+        tracing::warn!("what was learned is not kept for the next time: {error}");
     }
 }
 
@@ -181,20 +191,29 @@ pub async fn read_manifests(
     storage: &dyn Storage,
     stored: &Stored,
     known: &mut Known,
+    memory: Option<&ReferencesFile>,
     mut unread: Vec<Digest>,
 ) {
     // As they lie in the storage.
     unread.sort_unstable();
+    unread.dedup();
+    if let Some(memory) = memory {
+        recall(memory, stored, known, &mut unread);
+    }
     let known = Mutex::new(known);
     let on_read = |key: String, bytes: Result<Option<Vec<u8>>, StorageError>| {
         let Some(Place::BlobData(digest)) = key.get(PREFIX.len() + 1..).and_then(Place::parse) else {
             return;
         };
-        let references = understand(digest, bytes).transpose();
+        let understood = understand(digest, bytes);
+        if let (Some(memory), Understood::Fact(fact)) = (memory, &understood) {
+            memory.note(digest, fact);
+        }
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-        match references {
-            Some(references) => known.learn(&stored.blobs, digest, &references),
-            None => known.absent(digest),
+        match understood {
+            Understood::Fact(fact) => known.learn(&stored.blobs, digest, &fact),
+            Understood::Unreadable(why) => known.learn(&stored.blobs, digest, &Err(why)),
+            Understood::Absent => known.absent(digest),
         }
     };
     for some in unread.chunks(READ_AT_ONCE) {
@@ -203,16 +222,44 @@ pub async fn read_manifests(
     }
 }
 
-/// What a manifest lists; `None` if there is none.
-fn understand(
-    digest: Digest,
-    bytes: Result<Option<Vec<u8>>, StorageError>,
-) -> Result<Option<References>, String> {
-    let Some(bytes) = bytes.map_err(|error| error.to_string())? else { return Ok(None) };
-    if Digest::of(&bytes) != digest {
-        return Err(format!("its {} bytes are not what its digest says", bytes.len()));
+/// Takes out of `unread` what is remembered. What is not stored by now has to be looked for all the same.
+fn recall(memory: &ReferencesFile, stored: &Stored, known: &mut Known, unread: &mut Vec<Digest>) {
+    let mut is_recalled = vec![false; unread.len()];
+    let read = memory.read(|digest, fact| {
+        if let Ok(at) = unread.binary_search(&digest)
+            && !is_recalled[at]
+            && stored.blobs.find(digest).is_some()
+        {
+            known.learn(&stored.blobs, digest, &fact);
+            is_recalled[at] = true;
+        }
+    });
+    if let Err(error) = read {
+        tracing::warn!("what was learned before cannot be used: {error}");
     }
-    References::read(&bytes).map(Some).map_err(|error| error.to_string())
+    let mut is_recalled = is_recalled.into_iter();
+    unread.retain(|_| !is_recalled.next().unwrap_or(false));
+}
+
+/// What became of reading a manifest.
+enum Understood {
+    /// There is none.
+    Absent,
+    /// It could not be read, or is damaged: it may be whole the next time.
+    Unreadable(String),
+    /// The bytes that belong to its digest say this, for ever.
+    Fact(Fact),
+}
+
+fn understand(digest: Digest, bytes: Result<Option<Vec<u8>>, StorageError>) -> Understood {
+    match bytes {
+        Err(error) => Understood::Unreadable(error.to_string()),
+        Ok(None) => Understood::Absent,
+        Ok(Some(bytes)) if Digest::of(&bytes) != digest => {
+            Understood::Unreadable(format!("its {} bytes are not what its digest says", bytes.len()))
+        }
+        Ok(Some(bytes)) => Understood::Fact(References::read(&bytes).map_err(|error| error.to_string())),
+    }
 }
 
 /// What a listing of the repositories tells, before any link is read.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clean_registry::cli::verb;
 use clean_registry::collect::Collector;
+use clean_registry::collect::native::Native;
 use clean_registry::config::Config;
 use clean_registry::context::{Choices, Context};
 use clean_registry::demo::builder::{Builder, Built, noise};
@@ -19,6 +20,7 @@ use clean_registry::failure::{Exit, Failure};
 use clean_registry::job::{self, CollectWhen, Work};
 use clean_registry::report::{Collection, Report};
 use clean_registry::state::State;
+use clean_registry::storage::Local;
 use clean_registry_core::layout::Place;
 use clean_registry_core::name::{Digest, RepoName, Tag};
 use reqwest::Method;
@@ -64,7 +66,9 @@ impl Scene {
     async fn run_and_collect(&self) -> Result<Report, Failure> {
         let ctx = self.context();
         let work = Work::begin(&ctx, CollectWhen::Deleted).await?;
-        job::run(&ctx, work.with_collector(Collector::Sweep(self.store()))).await
+        let storage = Arc::new(Local::open(self.store().root()).unwrap());
+        let native = Native::undisturbed(storage, ctx.interrupt.clone()).await?;
+        job::run(&ctx, work.with_collector(Collector::Native(Box::new(native)))).await
     }
 
     /// A run that ends without a word at the first request that `method` and `path` say.

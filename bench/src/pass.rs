@@ -49,7 +49,7 @@ async fn pass(directory: &Path, untagged: Untagged) -> io::Result<Decided> {
     let stored = scan::repositories(&storage, blobs, tags, Depth::Layout).await.map_err(io::Error::other)?;
     told(&format!("{} repositories listed", stored.repos.len()));
     let mut known = Known::default();
-    scan::learn(&storage, &stored, &mut known).await;
+    scan::learn(&storage, &stored, &mut known, None).await;
     told(&format!("{} manifests learned", known.len()));
     let second = jiff::Timestamp::now().as_second();
     let mut settings = Settings::blobs_only(Stamp::from_second(second), Age(0));

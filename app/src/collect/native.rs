@@ -19,7 +19,7 @@ use crate::registry::Reader;
 use crate::report::collection::Removed;
 use crate::runtime::config::Cache;
 use crate::setting::Setting;
-use crate::state::RunLog;
+use crate::state::{ReferencesFile, RunLog};
 use crate::storage::{Storage, StorageLock};
 
 /// How long a request may be under way in a registry on a file system, and on an object store (FACTS section 4.4, PO3).
@@ -37,6 +37,8 @@ pub struct Parts {
     pub reader: Option<Reader>,
     /// What goes.
     pub wishes: Wishes,
+    /// What manifests list, as far as it was read before.
+    pub memory: Option<ReferencesFile>,
     /// Asked before anything goes.
     pub interrupt: Interrupt,
 }
@@ -51,6 +53,7 @@ pub struct Native {
     wishes: Wishes,
     wait: Duration,
     found_at: Timestamp,
+    memory: Option<ReferencesFile>,
     interrupt: Interrupt,
     _lock: StorageLock,
 }
@@ -62,7 +65,7 @@ impl Native {
     /// When another collection is at work, or no mode is safe. Nothing has been changed.
     pub async fn find(parts: Parts, storage: Arc<dyn Storage>, config: &Config) -> Result<Self, GcError> {
         let lock = storage.lock().await?.ok_or_else(|| GcError::Locked(storage.location()))?;
-        let Parts { setting, reader, wishes, interrupt } = parts;
+        let Parts { setting, reader, wishes, memory, interrupt } = parts;
         let cache = cache(&setting, &*storage);
         let section = &config.garbage_collection;
         let closing = closing(config, &setting).await?;
@@ -78,7 +81,7 @@ impl Native {
         let default = if storage.directory().is_some() { WAIT_LOCAL } else { WAIT_OBJECTS };
         let wait = section.wait.map_or(default, |wait| Duration::from_secs(wait.0.0));
         let found_at = storage.now().await?;
-        Ok(Self { storage, watch, closing, mode, wishes, wait, found_at, interrupt, _lock: lock })
+        Ok(Self { storage, watch, closing, mode, wishes, wait, found_at, memory, interrupt, _lock: lock })
     }
 
     /// A collector for a storage that nobody pushes to.
@@ -89,7 +92,13 @@ impl Native {
         let config = Config::empty();
         let mut closed = config.clone();
         closed.garbage_collection.native = Some(Mode::Offline);
-        let parts = Parts { setting: Setting::default(), reader: None, wishes: config.wishes(), interrupt };
+        let parts = Parts {
+            setting: Setting::default(),
+            reader: None,
+            wishes: config.wishes(),
+            memory: None,
+            interrupt,
+        };
         Self::find(parts, storage, &closed).await
     }
 
@@ -116,6 +125,7 @@ impl Native {
             wait: self.wait,
             let_go: LetGo { blobs: deleted, since },
             cache: None,
+            memory: self.memory.as_ref(),
             log,
             interrupt: &self.interrupt,
         };

@@ -42,7 +42,7 @@ pub async fn mark(storage: &Local) -> Result<Decided, ScanError> {
     let (blobs, _) = scan::blobs(storage, Depth::Layout).await?;
     let stored = scan::repositories(storage, blobs, Tags::List, Depth::Layout).await?;
     let mut known = Known::default();
-    scan::learn(storage, &stored, &mut known).await;
+    scan::learn(storage, &stored, &mut known, None).await;
     // Nobody pushes meanwhile: nothing is too young.
     let settings = Settings::blobs_only(Stamp::of(Timestamp::now()), Age(0));
     Ok(decide(&stored, &known, &Removed::new(), &settings))

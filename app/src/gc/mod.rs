@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::age::AgeText;
 use crate::interrupt::Interrupt;
 use crate::scan::{self, ScanError, Tags};
-use crate::state::{RunLog, StateError};
+use crate::state::{ReferencesFile, RunLog, StateError};
 use crate::storage::{Depth, Storage, StorageError};
 
 pub mod closing;
@@ -165,6 +165,7 @@ pub async fn plan(
     storage: &dyn Storage,
     wishes: &Wishes,
     let_go: LetGo,
+    memory: Option<&ReferencesFile>,
     now: Timestamp,
 ) -> Result<Scanned, GcError> {
     scan::refuse_strangers(storage).await?;
@@ -176,7 +177,7 @@ pub async fn plan(
         return Err(GcError::NoRepositories { storage: storage.location(), blobs });
     }
     let mut known = Known::default();
-    scan::learn(storage, &stored, &mut known).await;
+    scan::learn(storage, &stored, &mut known, memory).await;
     let decided = decide(&stored, &known, &Removed::new(), &wishes.settings(now, let_go));
     Ok(Scanned { stored, known, decided })
 }
@@ -232,6 +233,8 @@ pub struct Collection<'a> {
     pub wait: Duration,
     /// The registry's cache of blob descriptors outside of its process.
     pub cache: Option<&'a dyn Forget>,
+    /// What manifests list, as far as it was read before.
+    pub memory: Option<&'a ReferencesFile>,
     /// The journal.
     pub log: &'a RunLog,
     /// Asked before anything is hidden, closed or removed.
@@ -272,7 +275,7 @@ impl Collection<'_> {
     }
 
     async fn plan(&self, now: Timestamp) -> Result<Scanned, GcError> {
-        plan(self.storage, &self.wishes, self.let_go.clone(), now).await
+        plan(self.storage, &self.wishes, self.let_go.clone(), self.memory, now).await
     }
 
     async fn offline(&self) -> Result<Outcome, GcError> {
@@ -322,7 +325,7 @@ impl Collection<'_> {
     ) -> Result<Outcome, GcError> {
         let Scanned { stored, known, .. } = scanned;
         scan::look_again(self.storage, stored, self.wishes.tags(), self.wishes.depth()).await?;
-        scan::learn(self.storage, stored, known).await;
+        scan::learn(self.storage, stored, known, self.memory).await;
         let decided = decide(stored, known, &Removed::new(), &self.wishes.settings(now, self.let_go.clone()));
         let mut outcome = self.sweep(decided, &closed).await;
         self.closing.still_closed(self.watch).await?;

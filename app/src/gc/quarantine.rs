@@ -174,7 +174,7 @@ impl Collection<'_> {
                         outcome.restored += 1;
                     }
                 }
-                scan::read_manifests(self.storage, stored, known, unread).await;
+                scan::read_manifests(self.storage, stored, known, self.memory, unread).await;
             }
             let marked = needed(stored, known, &Removed::new());
             let mut back = Vec::new();

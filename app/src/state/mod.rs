@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 mod facts;
+mod references;
 mod runs;
 mod vault;
 
 pub use facts::Facts;
+pub use references::{Fact, ReferencesFile};
 pub use runs::{Run, RunLog};
 pub use vault::Vault;
 
@@ -125,6 +127,12 @@ impl State {
     #[must_use]
     pub fn facts_path(&self) -> PathBuf {
         self.root.join("facts.jsonl")
+    }
+
+    /// What the manifests of this registry list, as far as they were read.
+    #[must_use]
+    pub fn references(&self) -> ReferencesFile {
+        ReferencesFile::new(self.root.join("references"))
     }
 
     fn runs_dir(&self) -> PathBuf {

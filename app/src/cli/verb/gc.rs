@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::{print, print_json};
 use crate::age::AgeText;
 use crate::cli::arguments::{Arguments, GcArguments};
+use crate::collect::memory;
 use crate::collect::native::{Native, Parts};
 use crate::config::Config;
 use crate::context::{connect_once, state_directory};
@@ -18,7 +19,7 @@ use crate::interrupt::Interrupt;
 use crate::report::Output;
 use crate::report::collection::{Planned, Removed};
 use crate::setting::Setting;
-use crate::state::State;
+use crate::state::{ReferencesFile, State};
 use crate::storage::Storage;
 
 impl GcArguments {
@@ -67,24 +68,30 @@ pub async fn run(
     let setting = Setting::find(&config, &environment).await?;
     let Some(storage) = setting.storage.clone() else { return Err(no_storage(setting)) };
     let wishes = gc.wishes(&config);
-    if gc.plan {
-        return plan(arguments, &*storage, &wishes).await;
-    }
     let reader =
         if config.registry.url.is_empty() { None } else { Some(connect_once(&config, &environment)?) };
     let name = reader.as_ref().map_or_else(|| storage.location(), |reader| reader.host().to_owned());
     let directory = state_directory(arguments.state_dir.as_deref(), &config, &environment);
     let state = State::new(&directory, &name);
+    let memory = memory(&*storage, &state);
+    if gc.plan {
+        return plan(arguments, &*storage, &wishes, memory.as_ref()).await;
+    }
     let _lock = state.lock()?;
-    let parts = Parts { setting, reader, wishes, interrupt: Interrupt::listen() };
+    let parts = Parts { setting, reader, wishes, memory, interrupt: Interrupt::listen() };
     let native = Native::find(parts, Arc::clone(&storage), &config).await?;
     let log = state.begin_collection(&name, Timestamp::now())?;
     let removed = native.collect_alone(&log).await?;
     report(arguments, &removed)
 }
 
-async fn plan(arguments: &Arguments, storage: &dyn Storage, wishes: &Wishes) -> Result<Exit, Failure> {
-    let scanned = gc::plan(storage, wishes, LetGo::default(), Timestamp::now()).await?;
+async fn plan(
+    arguments: &Arguments,
+    storage: &dyn Storage,
+    wishes: &Wishes,
+    memory: Option<&ReferencesFile>,
+) -> Result<Exit, Failure> {
+    let scanned = gc::plan(storage, wishes, LetGo::default(), memory, Timestamp::now()).await?;
     let planned = Planned::new(storage, wishes, &scanned).await?;
     match arguments.output {
         Output::Json => print_json(&planned)?,
