@@ -119,8 +119,7 @@ impl State {
             self.changes += 1;
         }
         let concerns = |fault: &&Fault| {
-            fault.deed == deed
-                && (fault.key == key || (deed == Deed::List && fault.key.starts_with(key)))
+            fault.deed == deed && (fault.key == key || (deed == Deed::List && fault.key.starts_with(key)))
         };
         match self.faults.iter().find(concerns) {
             None => Ok(()),
@@ -259,11 +258,7 @@ impl Storage for Memory {
         })
     }
 
-    fn remove<'a>(
-        &'a self,
-        keys: Vec<String>,
-        _: Folders,
-    ) -> BoxFuture<'a, Vec<(String, StorageError)>> {
+    fn remove<'a>(&'a self, keys: Vec<String>, _: Folders) -> BoxFuture<'a, Vec<(String, StorageError)>> {
         Box::pin(async move {
             let mut state = self.state();
             each(keys, |key| state.remove(key))

@@ -167,7 +167,9 @@ pub enum SpecError {
         expected: &'static str,
     },
     /// A root directory whose keys cannot be named.
-    #[error("the root directory {0:?} is not supported: no part of it may be empty, . or .., or have spaces around it")]
+    #[error(
+        "the root directory {0:?} is not supported: no part of it may be empty, . or .., or have spaces around it"
+    )]
     Root(String),
     /// A way of asking that the registry's driver knows and this program does not.
     #[error("{0}")]
@@ -292,7 +294,9 @@ impl Section<'_> {
 
 fn s3(section: &Section<'_>) -> Result<S3, SpecError> {
     if !section.flag("v4auth", true)? {
-        return Err(SpecError::Unsupported("v4auth: false asks for S3 signatures of version 2, which are not supported"));
+        return Err(SpecError::Unsupported(
+            "v4auth: false asks for S3 signatures of version 2, which are not supported",
+        ));
     }
     let bucket = section.needed("bucket")?;
     let endpoint = section.text("regionendpoint");
@@ -329,7 +333,9 @@ fn s3(section: &Section<'_>) -> Result<S3, SpecError> {
 fn gcs(section: &Section<'_>) -> Result<Gcs, SpecError> {
     let login = match (section.text("keyfile"), section.get("credentials")) {
         (Some(file), _) => GcsLogin::File(file),
-        (None, Some(Value::Object(key))) => GcsLogin::Key(Secret::new(Value::Object(key.clone()).to_string())),
+        (None, Some(Value::Object(key))) => {
+            GcsLogin::Key(Secret::new(Value::Object(key.clone()).to_string()))
+        }
         (None, Some(_)) => return Err(section.wrong("credentials", "a section")),
         (None, None) => GcsLogin::Default,
     };
@@ -341,7 +347,12 @@ fn azure(section: &Section<'_>) -> Result<Azure, SpecError> {
     let mut key = section.secret("accountkey");
     let mut endpoint = section.text("serviceurl");
     // `AccountName=…;AccountKey=…;BlobEndpoint=…`
-    for (name, value) in section.text("connectionstring").iter().flat_map(|text| text.split(';')).filter_map(|part| part.split_once('=')) {
+    for (name, value) in section
+        .text("connectionstring")
+        .iter()
+        .flat_map(|text| text.split(';'))
+        .filter_map(|part| part.split_once('='))
+    {
         match name {
             "AccountName" => account = Some(value.to_owned()),
             "AccountKey" => key = Some(Secret::new(value)),
@@ -378,7 +389,9 @@ fn azure_login(section: &Section<'_>, key: Option<Secret>) -> Result<AzureLogin,
         (Some("default_credentials"), _) | (None, None) => Ok(AzureLogin::Default),
         (Some("shared_key") | None, Some(key)) => Ok(AzureLogin::Key(key)),
         (Some("shared_key"), None) => Ok(AzureLogin::Key(Secret::new(section.needed("accountkey")?))),
-        (Some(_), _) => Err(section.wrong("credentials.type", "shared_key, client_secret or default_credentials")),
+        (Some(_), _) => {
+            Err(section.wrong("credentials.type", "shared_key, client_secret or default_credentials"))
+        }
     }
 }
 
@@ -405,7 +418,10 @@ mod tests {
             "bucket": "b", "rootdirectory": "/a/b/", "secure": "false", "skipverify": true, "encrypt": true, "keyid": "k",
             "regionendpoint": "minio:9000", "chunksize": 5_242_880});
         let read = s3(parameters);
-        assert_eq!((read.bucket.as_str(), read.root.as_str(), read.region.as_str()), ("b", "a/b", "eu-west-1"));
+        assert_eq!(
+            (read.bucket.as_str(), read.root.as_str(), read.region.as_str()),
+            ("b", "a/b", "eu-west-1")
+        );
         assert_eq!(read.key, Some(("AK".into(), Secret::new("hush"))));
         assert_eq!((read.plain_http, read.skip_verify, read.style), (true, true, Style::Path));
         assert_eq!(read.encryption, Encryption::KeyService(Some("k".into())));
@@ -431,16 +447,21 @@ mod tests {
     fn sections_of_the_other_drivers_are_read() {
         let local = spec("filesystem", json!({})).unwrap();
         assert_eq!(local, Spec::Local { directory: "/var/lib/registry".into() });
-        let Spec::Gcs(gcs) = spec("gcs", json!({"bucket": "b", "credentials": {"type": "t"}})).unwrap() else {
+        let Spec::Gcs(gcs) = spec("gcs", json!({"bucket": "b", "credentials": {"type": "t"}})).unwrap()
+        else {
             panic!("no gcs")
         };
         assert_eq!(gcs.login, GcsLogin::Key(Secret::new(r#"{"type":"t"}"#)));
         let Spec::Azure(azure) =
-            spec("azure", json!({"accountname": "a", "accountkey": "k", "container": "c", "realm": "r.cn"})).unwrap()
+            spec("azure", json!({"accountname": "a", "accountkey": "k", "container": "c", "realm": "r.cn"}))
+                .unwrap()
         else {
             panic!("no azure")
         };
-        assert_eq!((azure.endpoint.as_str(), azure.login), ("https://a.blob.r.cn", AzureLogin::Key(Secret::new("k"))));
+        assert_eq!(
+            (azure.endpoint.as_str(), azure.login),
+            ("https://a.blob.r.cn", AzureLogin::Key(Secret::new("k")))
+        );
         let client = json!({"type": "client_secret", "tenantid": "t", "clientid": "i", "secret": "s"});
         let Spec::Azure(azure) =
             spec("azure", json!({"accountname": "a", "container": "c", "credentials": client})).unwrap()

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use opendal::{ErrorKind, Metadata};
 
-use super::{Object, side_by_side};
 use super::failure::failed;
 use super::s3::again;
+use super::{Object, side_by_side};
 use crate::storage::{Entry, Folders, Hidden, QUARANTINE, Storage as _, StorageError};
 
 /// Copies that are made side by side: the store moves the bytes, not we.
@@ -56,7 +56,8 @@ impl Object {
             let keys = copied.into_iter().map(|(key, _)| key).collect();
             return self.remove(keys, Folders::Keep).await;
         }
-        self.delete(copied.into_iter().map(|(key, metadata)| (key, self.unchanged(&metadata))).collect()).await
+        self.delete(copied.into_iter().map(|(key, metadata)| (key, self.unchanged(&metadata))).collect())
+            .await
     }
 
     /// What is hidden among the files of the quarantine.

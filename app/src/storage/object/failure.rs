@@ -66,7 +66,10 @@ mod tests {
         let denied = [(403, ""), (200, "AccessDenied"), (401, "x"), (403, "SignatureDoesNotMatch")];
         let unavailable = [(503, "SlowDown"), (200, "InternalError"), (429, ""), (500, ""), (502, "")];
         for (status, code) in denied {
-            assert!(matches!(answered("k", status, code, ""), StorageError::Denied { .. }), "{status} {code}");
+            assert!(
+                matches!(answered("k", status, code, ""), StorageError::Denied { .. }),
+                "{status} {code}"
+            );
         }
         for (status, code) in unavailable {
             let error = answered("k", status, code, "");

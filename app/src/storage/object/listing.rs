@@ -84,7 +84,8 @@ impl Listing<'_> {
 
     async fn open(&self, prefix: &str, after: &str) -> Result<Lister, StorageError> {
         let lister = self.operator.lister_with(prefix).recursive(true);
-        let lister = if after.is_empty() || !self.manner.starts_after { lister } else { lister.start_after(after) };
+        let lister =
+            if after.is_empty() || !self.manner.starts_after { lister } else { lister.start_after(after) };
         lister.await.map_err(|error| failed(prefix, &error))
     }
 
@@ -175,7 +176,8 @@ impl Listing<'_> {
         }
         let digits = "0123456789abcdef".chars().map(String::from);
         let digits = digits.filter(|other| other.as_str() >= digit);
-        let share = |digit| Share { prefix: format!("{folder}{digit}"), after: last.to_owned(), before: None };
+        let share =
+            |digit| Share { prefix: format!("{folder}{digit}"), after: last.to_owned(), before: None };
         digits.map(share).collect()
     }
 
@@ -194,7 +196,8 @@ impl Listing<'_> {
         let shares = self.worth(expected);
         if !starts_after {
             let is_worth_it = shares > 1 && expected / left as f64 >= WORTH as f64;
-            let share = |prefix: &String| Share { prefix: prefix.clone(), after: last.to_owned(), before: None };
+            let share =
+                |prefix: &String| Share { prefix: prefix.clone(), after: last.to_owned(), before: None };
             return Ok(if is_worth_it { names[done - 1..].iter().map(share).collect() } else { Vec::new() });
         }
         if left >= self.most {
@@ -305,7 +308,10 @@ mod tests {
     #[test]
     fn ranges_cover_everything_after_the_last_key() {
         let points = ["c", "e"].map(String::from).into_iter();
-        assert_eq!(ranges("p/", "a", points), [share("a", Some("c")), share("c", Some("e")), share("e", None)]);
+        assert_eq!(
+            ranges("p/", "a", points),
+            [share("a", Some("c")), share("c", Some("e")), share("e", None)]
+        );
         assert_eq!(ranges("p/", "a", std::iter::empty()), [share("a", None)]);
     }
 

@@ -126,7 +126,9 @@ impl Object {
     async fn find_versioning(&self, bucket: &Bucket) -> Result<Versioning, StorageError> {
         match bucket.versioning().await {
             Ok(versioning) => Ok(versioning),
-            Err(StorageError::Unavailable { key, message }) => Err(StorageError::Unavailable { key, message }),
+            Err(StorageError::Unavailable { key, message }) => {
+                Err(StorageError::Unavailable { key, message })
+            }
             Err(_) => self.try_versioning(bucket).await,
         }
     }
@@ -257,7 +259,8 @@ impl Object {
     async fn tidy(&self, bucket: &Bucket, runs: &[String]) -> Result<(), StorageError> {
         let mut notes = self.quarantine().await?;
         notes.retain(|entry| {
-            run_of_note(&entry.key).is_some_and(|run| runs.is_empty() || runs.iter().any(|other| other == run))
+            run_of_note(&entry.key)
+                .is_some_and(|run| runs.is_empty() || runs.iter().any(|other| other == run))
         });
         let (_, spent) = self.hidden_versions(bucket, &notes).await?;
         match self.remove(spent, Folders::Keep).await.pop() {
@@ -291,9 +294,10 @@ impl Object {
         match (now, left) {
             (_, Some((_, error))) => Err(error),
             (Some(now), None) => Ok(now),
-            (None, None) => {
-                Err(StorageError::Other { key, message: "the store does not tell when it was written".to_owned() })
-            }
+            (None, None) => Err(StorageError::Other {
+                key,
+                message: "the store does not tell when it was written".to_owned(),
+            }),
         }
     }
 
@@ -365,11 +369,7 @@ impl Storage for Object {
         })
     }
 
-    fn remove<'a>(
-        &'a self,
-        keys: Vec<String>,
-        _: Folders,
-    ) -> BoxFuture<'a, Vec<(String, StorageError)>> {
+    fn remove<'a>(&'a self, keys: Vec<String>, _: Folders) -> BoxFuture<'a, Vec<(String, StorageError)>> {
         Box::pin(async move {
             if keys.is_empty() {
                 return Vec::new();

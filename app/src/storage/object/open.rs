@@ -22,7 +22,10 @@ const GCS_EMULATOR: &str = "STORAGE_EMULATOR_HOST";
 const GCS_SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
 
 /// Opens an object store. Nothing is sent yet.
-pub(in crate::storage) fn open(spec: &Spec, environment: &BTreeMap<String, String>) -> Result<Object, SpecError> {
+pub(in crate::storage) fn open(
+    spec: &Spec,
+    environment: &BTreeMap<String, String>,
+) -> Result<Object, SpecError> {
     match spec {
         Spec::S3(spec) => open_s3(spec, environment),
         Spec::Gcs(spec) => open_gcs(spec, environment),
@@ -65,11 +68,10 @@ impl Surroundings {
     }
 
     fn operator(&self, builder: impl Builder) -> Result<Operator, SpecError> {
-        let operator = Operator::new(builder).map_err(|error| SpecError::Client(error.message().to_owned()))?;
-        let retries = RetryLayer::new()
-            .with_min_delay(FIRST_DELAY)
-            .with_max_times(RETRIES as usize)
-            .with_jitter();
+        let operator =
+            Operator::new(builder).map_err(|error| SpecError::Client(error.message().to_owned()))?;
+        let retries =
+            RetryLayer::new().with_min_delay(FIRST_DELAY).with_max_times(RETRIES as usize).with_jitter();
         let context = OperationContext::new().with_http_transport(self.transport.clone());
         Ok(operator.with_context(context).layer(retries))
     }
@@ -191,7 +193,8 @@ fn s3_credentials(
 
 fn open_gcs(spec: &Gcs, environment: &BTreeMap<String, String>) -> Result<Object, SpecError> {
     let emulator = environment.get(GCS_EMULATOR).filter(|host| !host.is_empty());
-    let emulator = emulator.map(|host| if host.contains("://") { host.clone() } else { format!("http://{host}") });
+    let emulator =
+        emulator.map(|host| if host.contains("://") { host.clone() } else { format!("http://{host}") });
     let endpoint = emulator.clone().unwrap_or_else(|| "https://storage.googleapis.com".to_owned());
     let surroundings = Surroundings::new(&endpoint, Certificates::Verify, environment)?;
     let builder = |root: &str| {
@@ -214,9 +217,7 @@ fn gcs_credentials(
 ) -> ProvideCredentialChain<reqsign_google::Credential> {
     use reqsign_google::{DefaultCredentialProvider, FileCredentialProvider, StaticCredentialProvider};
     match login {
-        GcsLogin::Default => {
-            surroundings.chain(DefaultCredentialProvider::builder().build())
-        }
+        GcsLogin::Default => surroundings.chain(DefaultCredentialProvider::builder().build()),
         GcsLogin::File(path) => surroundings.chain(FileCredentialProvider::new(path).with_scope(GCS_SCOPE)),
         GcsLogin::Key(json) => {
             surroundings.chain(StaticCredentialProvider::new(json.expose()).with_scope(GCS_SCOPE))

@@ -51,6 +51,8 @@ pub(super) struct Version {
     pub is_marker: bool,
     /// It is what is read at the key.
     pub is_latest: bool,
+    /// When it was written, or for a large one when its writing began: later texts are later.
+    pub modified: String,
 }
 
 /// What is removed: exactly this version, or whatever is current.
@@ -104,7 +106,9 @@ impl Bucket {
             version: whole.text("NextVersionIdMarker").to_owned(),
         };
         let more = (whole.text("IsTruncated") == "true").then(next);
-        Ok((records.iter().filter_map(|record| self.version(record)).collect(), more))
+        let mut versions: Vec<Version> = records.iter().filter_map(|record| self.version(record)).collect();
+        put_in_order(&mut versions);
+        Ok((versions, more))
     }
 
     fn version(&self, record: &Record) -> Option<Version> {
@@ -119,6 +123,7 @@ impl Bucket {
             size: record.text("Size").parse().unwrap_or_default(),
             is_marker,
             is_latest: record.text("IsLatest") == "true",
+            modified: record.text("LastModified").to_owned(),
         })
     }
 
@@ -259,7 +264,8 @@ impl Bucket {
 
     async fn signed(&self, ask: &Ask<'_>, key: &str) -> Result<Request<Buffer>, StorageError> {
         let other = |message: String| StorageError::Other { key: key.to_owned(), message };
-        let path = ask.key.map_or(String::new(), |key| format!("{}{}", escape_path(&self.root), escape_path(key)));
+        let path =
+            ask.key.map_or(String::new(), |key| format!("{}{}", escape_path(&self.root), escape_path(key)));
         let request = Request::builder()
             .method(ask.method.clone())
             .uri(format!("{}/{path}?{}", self.address, ask.query))
@@ -287,6 +293,17 @@ impl Bucket {
 
     fn relative(&self, key: &str) -> String {
         key.strip_prefix(&self.root).unwrap_or(key).to_owned()
+    }
+}
+
+/// Amazon lists versions and markers as they lie above each other. Others list first the versions, then the markers: where that may
+/// be so, time tells, and what is read lies on top in any case.
+fn put_in_order(versions: &mut [Version]) {
+    if versions.is_sorted_by_key(|version| version.is_marker) {
+        versions.sort_by(|a, b| {
+            let by_key = a.key.cmp(&b.key).then(b.is_latest.cmp(&a.is_latest));
+            by_key.then_with(|| b.modified.cmp(&a.modified))
+        });
     }
 }
 
