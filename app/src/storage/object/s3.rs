@@ -340,7 +340,12 @@ pub(super) fn again(error: &StorageError) -> StorageError {
         StorageError::Unavailable { key, message } => {
             StorageError::Unavailable { key: key.clone(), message: message.clone() }
         }
-        other => StorageError::Other { key: String::new(), message: other.to_string() },
+        StorageError::Other { key, message } => {
+            StorageError::Other { key: key.clone(), message: message.clone() }
+        }
+        StorageError::Io { key, source } => {
+            StorageError::Other { key: key.clone(), message: source.to_string() }
+        }
     }
 }
 

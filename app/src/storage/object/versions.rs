@@ -318,8 +318,28 @@ pub(super) fn is_version(hidden: &Hidden) -> bool {
     hidden.place.starts_with("version ")
 }
 
-/// Removes all of this, several batches side by side.
+/// Removes all of this, several batches side by side. What was not there is removed.
 pub(super) async fn delete_all(bucket: &Bucket, doomed: Vec<Doomed>) -> Vec<(Doomed, StorageError)> {
     let batches = doomed.chunks(BATCH).map(|batch| bucket.delete(batch)).collect();
-    side_by_side(batches, REMOVALS).await.into_iter().flatten().collect()
+    let failed: Vec<_> = side_by_side(batches, REMOVALS).await.into_iter().flatten().collect();
+    if failed.iter().any(|(doomed, error)| may_be_gone(doomed, error)) {
+        return still_there(bucket, failed).await;
+    }
+    failed
+}
+
+/// Not every store has Amazon's word for a version that is not there: some call the request a mistake.
+fn may_be_gone(doomed: &Doomed, error: &StorageError) -> bool {
+    doomed.version.is_some() && matches!(error, StorageError::Other { .. })
+}
+
+async fn still_there(bucket: &Bucket, failed: Vec<(Doomed, StorageError)>) -> Vec<(Doomed, StorageError)> {
+    let keys = failed.iter().map(|(doomed, _)| doomed.key.clone());
+    // Where nobody can tell, what the store said stands.
+    let Ok(versions) = scan(bucket, keys.collect::<Vec<_>>()).await else { return failed };
+    let is_there = |doomed: &Doomed| {
+        let versions = versions.get(&doomed.key).into_iter().flatten();
+        versions.map(|version| &version.id).any(|id| Some(id) == doomed.version.as_ref())
+    };
+    failed.into_iter().filter(|(doomed, error)| !may_be_gone(doomed, error) || is_there(doomed)).collect()
 }
