@@ -3,9 +3,12 @@
 //! <https://distribution.github.io/distribution/about/configuration/>; what the variables really do is FACTS section 6.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::{Map, Value};
 use thiserror::Error;
+
+use crate::registry::Secret;
 
 /// Where the `filesystem` driver stores when nothing is said.
 const DEFAULT_ROOT: &str = "/var/lib/registry";
@@ -38,8 +41,25 @@ pub enum Cache {
     Redis,
 }
 
-/// What concerns a cleaner in the configuration of a registry.
+/// Where the cache lies, when it is in Redis: `redis` of Distribution 2.x and 3.x.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redis {
+    /// `redis.addrs`, or `redis.addr` of 2.x: hosts with ports. Several are a cluster, or sentinels where there is a `master`.
+    pub addresses: Vec<String>,
+    /// `redis.username`; only 3.x has it.
+    pub username: Option<String>,
+    /// `redis.password`.
+    pub password: Option<Secret>,
+    /// `redis.db`: which of its databases.
+    pub database: u32,
+    /// `redis.mastername`: what the sentinels call the one that is written to. Only 3.x has it.
+    pub master: Option<String>,
+    /// Whether one speaks TLS with it: `redis.tls.enabled` of 2.x, any `redis.tls` of 3.x.
+    pub tls: bool,
+}
+
+/// What concerns a cleaner in the configuration of a registry.
+#[derive(Clone, PartialEq, Eq)]
 pub struct RegistryConfig {
     /// `storage.cache.blobdescriptor`, or the older `layerinfo`.
     pub cache: Cache,
@@ -53,6 +73,26 @@ pub struct RegistryConfig {
     pub driver: String,
     /// Where the driver stores, as configured; for `filesystem`, its default where nothing is said.
     pub root_directory: Option<String>,
+    /// The driver's own section, after the variables over it: what [`crate::storage::Spec`] is made of. It holds secrets.
+    pub parameters: Map<String, Value>,
+    /// `redis`; `None` if there is none, or no address in it.
+    pub redis: Option<Redis>,
+}
+
+impl fmt::Debug for RegistryConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("RegistryConfig")
+            .field("cache", &self.cache)
+            .field("delete_enabled", &self.delete_enabled)
+            .field("read_only", &self.read_only)
+            .field("proxy", &self.proxy)
+            .field("driver", &self.driver)
+            .field("root_directory", &self.root_directory)
+            .field("parameters", &self.parameters.keys().collect::<Vec<_>>())
+            .field("redis", &self.redis)
+            .finish()
+    }
 }
 
 impl RegistryConfig {
@@ -76,7 +116,8 @@ impl RegistryConfig {
     fn of(document: &Map<String, Value>) -> Result<Self, ConfigError> {
         let storage = section(document, "storage");
         let driver = driver(&storage)?;
-        let configured_root = text(&section(&storage, &driver), "rootdirectory");
+        let parameters = section(&storage, &driver);
+        let configured_root = text(&parameters, "rootdirectory");
         let default_root = (driver == "filesystem").then(|| DEFAULT_ROOT.to_owned());
         Ok(Self {
             cache: cache(&section(&storage, "cache")),
@@ -84,6 +125,8 @@ impl RegistryConfig {
             read_only: is_true(section(&section(&storage, "maintenance"), "readonly").get("enabled")),
             proxy: text(&section(document, "proxy"), "remoteurl"),
             root_directory: configured_root.or(default_root),
+            redis: redis(&section(document, "redis")),
+            parameters,
             driver,
         })
     }
@@ -98,13 +141,13 @@ pub fn path(command_line: &[String], environment: &BTreeMap<String, String>) -> 
 
 struct NotYaml;
 
-/// Sets what one variable says. Only two sections matter here, and their keys are reached by at most three words:
+/// Sets what one variable says. Only three sections matter here, and their keys are reached by at most three words:
 /// what lies deeper the registry ignores where the file has it, and does not start where the file has not.
 fn override_with(document: &mut Map<String, Value>, path: &str, value: &str) -> Result<(), NotYaml> {
     let is_upper_case = path.chars().all(|each| !each.is_lowercase());
     let path = path.to_lowercase();
     let words: Vec<&str> = path.split('_').collect();
-    if !is_upper_case || !matches!(words[0], "storage" | "proxy") || words.len() > 3 {
+    if !is_upper_case || !matches!(words[0], "storage" | "proxy" | "redis") || words.len() > 3 {
         return Ok(());
     }
     let value = match serde_saphyr::from_str(value) {
@@ -120,6 +163,7 @@ fn override_with(document: &mut Map<String, Value>, path: &str, value: &str) -> 
 fn is_read(words: &[&str]) -> bool {
     match words {
         ["storage"] | ["storage", _] | ["proxy"] | ["proxy", "remoteurl"] => true,
+        ["redis"] | ["redis", "addr" | "addrs" | "db" | "tls" | "mastername"] | ["redis", "tls", _] => true,
         ["storage", _, key] => {
             matches!(*key, "blobdescriptor" | "layerinfo" | "enabled" | "readonly" | "rootdirectory")
         }
@@ -172,6 +216,39 @@ fn cache(section: &Map<String, Value>) -> Cache {
     }
 }
 
+fn redis(section: &Map<String, Value>) -> Option<Redis> {
+    let listed = section.get("addrs").and_then(Value::as_array).into_iter().flatten();
+    let mut addresses: Vec<String> = listed.filter_map(Value::as_str).map(str::to_owned).collect();
+    if addresses.is_empty() {
+        addresses.extend(text(section, "addrs").or_else(|| text(section, "addr")));
+    }
+    let tls = section.get("tls").and_then(Value::as_object);
+    let is_on = |tls: &Map<String, Value>| match tls.get("enabled") {
+        Some(enabled) => is_true(Some(enabled)),
+        None => !tls.is_empty(),
+    };
+    (!addresses.is_empty()).then(|| Redis {
+        addresses,
+        username: text(section, "username"),
+        password: scalar(section, "password").map(Secret::new),
+        database: section
+            .get("db")
+            .and_then(Value::as_u64)
+            .and_then(|db| u32::try_from(db).ok())
+            .unwrap_or(0),
+        master: text(section, "mastername"),
+        tls: tls.is_some_and(is_on),
+    })
+}
+
+/// A text, or what YAML made of one: a password may look like a number.
+fn scalar(section: &Map<String, Value>, name: &str) -> Option<String> {
+    match section.get(name)? {
+        number @ Value::Number(_) => Some(number.to_string()),
+        _ => text(section, name),
+    }
+}
+
 /// Only a YAML boolean counts: `1` and `"true"` do not (FACTS section 6).
 fn is_true(value: Option<&Value>) -> bool {
     value == Some(&Value::Bool(true))
@@ -206,6 +283,8 @@ mod tests {
             proxy: None,
             driver: "filesystem".into(),
             root_directory: Some("/data".into()),
+            parameters: Map::from_iter([("rootdirectory".to_owned(), "/data".into())]),
+            redis: None,
         };
         assert_eq!(read(OFFICIAL, &[]), Ok(expected));
     }
@@ -264,6 +343,53 @@ mod tests {
             |config| config.driver == "filesystem",
         );
         assert!(failed.is_empty(), "{failed:#?}");
+    }
+
+    #[test]
+    fn the_section_of_the_driver_is_read_with_the_variables_over_it() {
+        let file = "storage:\n  s3:\n    bucket: b\n    accesskey: ak\n    secretkey: from-file\n    secure: false\n";
+        let environment = [
+            ("REGISTRY_STORAGE_S3_BUCKET", "other"),
+            ("REGISTRY_STORAGE_S3_SECRETKEY", "hush"),
+            ("REGISTRY_STORAGE_S3_REGION", "eu-west-1"),
+        ];
+        let config = read(file, &environment).unwrap();
+        let text = |key: &str| config.parameters[key].as_str().unwrap();
+        assert_eq!((text("bucket"), text("secretkey"), text("region")), ("other", "hush", "eu-west-1"));
+        assert_eq!((text("accesskey"), &config.parameters["secure"]), ("ak", &Value::Bool(false)));
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("hush") && shown.contains("secretkey"), "{shown}");
+        assert!(read("storage: inmemory", &[]).unwrap().parameters.is_empty());
+    }
+
+    #[test]
+    fn the_redis_of_both_generations_is_read() {
+        let redis = |yaml: &str, environment: &[(&str, &str)]| {
+            read(&format!("storage: inmemory\n{yaml}"), environment).unwrap().redis
+        };
+        let old =
+            redis("redis:\n  addr: cache:6379\n  password: hush\n  db: 3\n  tls: {enabled: true}\n", &[]);
+        let expected = Redis {
+            addresses: vec!["cache:6379".into()],
+            username: None,
+            password: Some(Secret::new("hush")),
+            database: 3,
+            master: None,
+            tls: true,
+        };
+        assert_eq!(old, Some(expected));
+        let new = "redis:\n  addrs: [one:1, two:2]\n  username: u\n  password: 123\n  mastername: m\n";
+        let new = redis(new, &[("REGISTRY_REDIS_DB", "2"), ("REGISTRY_REDIS_ADDRS", "[three:3]")]).unwrap();
+        assert_eq!((new.addresses, new.database, new.tls), (vec!["three:3".to_owned()], 2, false));
+        assert_eq!((new.username.as_deref(), new.password), (Some("u"), Some(Secret::new("123"))));
+        assert_eq!(new.master.as_deref(), Some("m"));
+        let by_variable =
+            redis("", &[("REGISTRY_REDIS_ADDR", "cache:6379"), ("REGISTRY_REDIS_PASSWORD", "p")]);
+        assert_eq!(by_variable.unwrap().password, Some(Secret::new("p")));
+        assert!(redis("redis:\n  addrs: [a:1]\n  tls: {certificate: /c, key: /k}\n", &[]).unwrap().tls);
+        assert!(!redis("redis:\n  addr: a:1\n  tls: {enabled: false}\n", &[]).unwrap().tls);
+        assert_eq!(redis("redis: {db: 1}\n", &[]), None);
+        assert_eq!(redis("", &[]), None);
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub(super) struct Version {
     pub is_marker: bool,
     /// It is what is read at the key.
     pub is_latest: bool,
+    /// When it was written, or for a large one when its writing began: later texts are later.
+    pub modified: String,
 }
 
 /// What is removed: exactly this version, or whatever is current.
@@ -104,7 +106,9 @@ impl Bucket {
             version: whole.text("NextVersionIdMarker").to_owned(),
         };
         let more = (whole.text("IsTruncated") == "true").then(next);
-        Ok((records.iter().filter_map(|record| self.version(record)).collect(), more))
+        let mut versions: Vec<Version> = records.iter().filter_map(|record| self.version(record)).collect();
+        put_in_order(&mut versions);
+        Ok((versions, more))
     }
 
     fn version(&self, record: &Record) -> Option<Version> {
@@ -119,6 +123,7 @@ impl Bucket {
             size: record.text("Size").parse().unwrap_or_default(),
             is_marker,
             is_latest: record.text("IsLatest") == "true",
+            modified: record.text("LastModified").to_owned(),
         })
     }
 
@@ -291,6 +296,17 @@ impl Bucket {
     }
 }
 
+/// Amazon lists versions and markers as they lie above each other. Others list first the versions, then the markers: where that may
+/// be so, time tells, and what is read lies on top in any case.
+fn put_in_order(versions: &mut [Version]) {
+    if versions.is_sorted_by_key(|version| version.is_marker) {
+        versions.sort_by(|a, b| {
+            let by_key = a.key.cmp(&b.key).then(b.is_latest.cmp(&a.is_latest));
+            by_key.then_with(|| b.modified.cmp(&a.modified))
+        });
+    }
+}
+
 /// Where a listing goes on: after this key, or after this version, or upload, of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Mark {
@@ -324,7 +340,12 @@ pub(super) fn again(error: &StorageError) -> StorageError {
         StorageError::Unavailable { key, message } => {
             StorageError::Unavailable { key: key.clone(), message: message.clone() }
         }
-        other => StorageError::Other { key: String::new(), message: other.to_string() },
+        StorageError::Other { key, message } => {
+            StorageError::Other { key: key.clone(), message: message.clone() }
+        }
+        StorageError::Io { key, source } => {
+            StorageError::Other { key: key.clone(), message: source.to_string() }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hiding on a bucket that keeps versions: a removal leaves a delete marker over the bytes, and they come back with its removal.
 //!
 //! What a run hides it writes down first, in `<quarantine>/<run>/<n>.json`: the keys with the versions they had. What is really
-//! hidden the bucket itself tells: a version that is still there, with a delete marker right above it.
+//! hidden the bucket itself tells: a version that is still there, and is not what is read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +18,9 @@ const SCANS: usize = 16;
 const FEW: usize = 16;
 /// Where they are close to each other.
 const MANY: usize = 1000;
+
+/// How often markers are taken away that somebody puts there again.
+const ROUNDS: usize = 5;
 
 /// What was about to be hidden.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +39,13 @@ pub(super) async fn scan(
     let keys: Vec<String> = keys.into_iter().collect();
     let chunks = keys.chunks(keys.len().div_ceil(SCANS).max(FEW));
     let scans = chunks.map(|chunk| scan_sorted(bucket, chunk)).collect();
-    let mut all = BTreeMap::new();
+    let mut all: BTreeMap<String, Vec<Version>> = BTreeMap::new();
     for part in side_by_side(scans, SCANS).await {
         all.extend(part?);
+    }
+    for versions in all.values_mut() {
+        // Stable: what is read lies on top, the rest stays as it was listed.
+        versions.sort_by_key(|version| !version.is_latest);
     }
     Ok(all)
 }
@@ -185,17 +192,26 @@ impl Object {
 
     /// Takes away the markers; where something is at the key again, what is hidden.
     pub(super) async fn restore_version(&self, bucket: &Bucket, hidden: &Hidden) -> Result<(), StorageError> {
-        let versions = scan(bucket, [hidden.key.clone()]).await?.remove(&hidden.key).unwrap_or_default();
         let version = Place::of(hidden).version;
-        let Some(at) = versions.iter().position(|other| other.id == version) else { return Ok(()) };
-        // Whoever put the markers there: what is left must be what is read.
-        let place = Place::at(&versions, at);
-        let is_covered = versions[..at].iter().all(|version| version.is_marker);
-        if is_covered {
-            return first_error(delete_all(bucket, place.markers(&hidden.key)).await);
+        for _ in 0..ROUNDS {
+            let versions = scan(bucket, [hidden.key.clone()]).await?.remove(&hidden.key).unwrap_or_default();
+            let Some(at) = versions.iter().position(|other| other.id == version) else { return Ok(()) };
+            if at == 0 {
+                return Ok(());
+            }
+            // Whoever put the markers there: as long as nothing is read at the key, they go.
+            let markers = versions.iter().take_while(|version| version.is_marker);
+            let markers: Vec<String> = markers.map(|marker| marker.id.clone()).collect();
+            if markers.is_empty() {
+                let failed = purge_at(bucket, &[(hidden.key.clone(), Place::at(&versions, at))]).await;
+                return failed.into_values().next().map_or(Ok(()), Err);
+            }
+            if let Some((_, error)) = delete_all(bucket, doomed(&hidden.key, &markers)).await.pop() {
+                return Err(error);
+            }
         }
-        let failed = purge_at(bucket, &[(hidden.key.clone(), place)]).await;
-        failed.into_values().next().map_or(Ok(()), Err)
+        let message = "somebody goes on removing it".to_owned();
+        Err(StorageError::Other { key: hidden.key.clone(), message })
     }
 
     /// Removes exactly these versions, what is older, and their markers.
@@ -224,10 +240,6 @@ async fn purge_at(bucket: &Bucket, places: &[(String, Place)]) -> BTreeMap<Strin
     failed
 }
 
-fn first_error(failed: Vec<(Doomed, StorageError)>) -> Result<(), StorageError> {
-    failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
-}
-
 /// `<quarantine>/<run>/<n>.json`
 pub(super) fn run_of_note(key: &str) -> Option<&str> {
     let (run, name) = key.strip_prefix(QUARANTINE)?.strip_prefix('/')?.split_once('/')?;
@@ -239,7 +251,8 @@ fn still_hidden(note: &Note, run: &str, versions: &BTreeMap<String, Vec<Version>
     let at = versions.iter().position(|version| version.id == note.version)?;
     let place = Place::at(versions, at);
     let older = versions[at + 1..].iter().map(|version| version.size).sum::<u64>();
-    (!place.markers.is_empty()).then(|| Hidden {
+    // What is read at its key is not hidden, or no longer.
+    (!versions[at].is_latest).then(|| Hidden {
         run: run.to_owned(),
         key: note.key.clone(),
         size: Bytes(note.size + older),
@@ -305,8 +318,28 @@ pub(super) fn is_version(hidden: &Hidden) -> bool {
     hidden.place.starts_with("version ")
 }
 
-/// Removes all of this, several batches side by side.
+/// Removes all of this, several batches side by side. What was not there is removed.
 pub(super) async fn delete_all(bucket: &Bucket, doomed: Vec<Doomed>) -> Vec<(Doomed, StorageError)> {
     let batches = doomed.chunks(BATCH).map(|batch| bucket.delete(batch)).collect();
-    side_by_side(batches, REMOVALS).await.into_iter().flatten().collect()
+    let failed: Vec<_> = side_by_side(batches, REMOVALS).await.into_iter().flatten().collect();
+    if failed.iter().any(|(doomed, error)| may_be_gone(doomed, error)) {
+        return still_there(bucket, failed).await;
+    }
+    failed
+}
+
+/// Not every store has Amazon's word for a version that is not there: some call the request a mistake.
+fn may_be_gone(doomed: &Doomed, error: &StorageError) -> bool {
+    doomed.version.is_some() && matches!(error, StorageError::Other { .. })
+}
+
+async fn still_there(bucket: &Bucket, failed: Vec<(Doomed, StorageError)>) -> Vec<(Doomed, StorageError)> {
+    let keys = failed.iter().map(|(doomed, _)| doomed.key.clone());
+    // Where nobody can tell, what the store said stands.
+    let Ok(versions) = scan(bucket, keys.collect::<Vec<_>>()).await else { return failed };
+    let is_there = |doomed: &Doomed| {
+        let versions = versions.get(&doomed.key).into_iter().flatten();
+        versions.map(|version| &version.id).any(|id| Some(id) == doomed.version.as_ref())
+    };
+    failed.into_iter().filter(|(doomed, error)| !may_be_gone(doomed, error) || is_there(doomed)).collect()
 }

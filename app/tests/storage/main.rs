@@ -1,0 +1,86 @@
+//! Every storage does the same, on the disk, in memory, and on real servers of each kind of object store.
+
+#[path = "../support/azure.rs"]
+mod azure;
+#[path = "../support/gcs.rs"]
+mod gcs;
+#[path = "../support/s3.rs"]
+mod s3;
+#[path = "../support/server.rs"]
+mod server;
+
+mod versions;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use clean_registry::storage::{Local, Memory, Spec, Storage, conformance};
+use serde_json::{Map, Value};
+
+use azure::Azure;
+use gcs::Gcs;
+use s3::S3;
+
+/// Opens what a registry with this configuration stores in.
+fn open(driver: &str, parameters: &Map<String, Value>, environment: &[(&str, &str)]) -> Arc<dyn Storage> {
+    let environment: BTreeMap<String, String> =
+        environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Spec::of(driver, parameters).unwrap().open(&environment).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_local_disk_conforms() {
+    // In memory where there is such a place: every write is waited for.
+    let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    conformance::all(&Local::open(directory.path()).unwrap()).await;
+}
+
+#[tokio::test]
+async fn memory_conforms() {
+    conformance::all(&Memory::new()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs versitygw: run scripts/test"]
+async fn a_bucket_of_s3_conforms() {
+    let server = S3::start();
+    server.bucket("plain").await;
+    conformance::few(&*open("s3", &server.parameters("plain", "/"), &[])).await;
+    conformance::all(&*open("s3aws", &server.parameters("plain", "/some/root/"), &[])).await;
+}
+
+#[tokio::test]
+#[ignore = "needs versitygw: run scripts/test"]
+async fn a_bucket_of_s3_that_keeps_versions_conforms() {
+    let server = S3::start();
+    server.bucket("versioned").await;
+    server.set_versioning("versioned", "Enabled").await;
+    conformance::all(&*open("s3", &server.parameters("versioned", ""), &[])).await;
+    conformance::few(&*open("s3", &server.parameters("versioned", "root"), &[])).await;
+    let left = server.send(http::Method::GET, "versioned?versions=", "").await;
+    assert!(
+        !left.contains("<Version>") && !left.contains("<DeleteMarker>"),
+        "bytes or markers are left: {left}"
+    );
+    server.set_versioning("versioned", "Suspended").await;
+    conformance::few(&*open("s3", &server.parameters("versioned", ""), &[])).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Azurite: run scripts/test"]
+async fn a_container_of_azure_conforms() {
+    let server = Azure::start();
+    server.container("blobs").await;
+    conformance::few(&*open("azure", &server.parameters("blobs", "/"), &[])).await;
+    conformance::all(&*open("azure", &server.parameters("blobs", "/some/root"), &[])).await;
+}
+
+#[tokio::test]
+#[ignore = "needs fake-gcs-server: run scripts/test"]
+async fn a_bucket_of_google_conforms() {
+    let server = Gcs::start();
+    server.bucket("blobs").await;
+    let environment = [("STORAGE_EMULATOR_HOST", &*server.host())];
+    conformance::few(&*open("gcs", &Gcs::parameters("blobs", ""), &environment)).await;
+    conformance::all(&*open("gcs", &Gcs::parameters("blobs", "/some/root"), &environment)).await;
+}

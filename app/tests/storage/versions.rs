@@ -1,0 +1,111 @@
+//! What only buckets that keep versions can do, and get wrong.
+
+use clean_registry::storage::{Folders, Hidden, QUARANTINE, Storage, absolute};
+use http::Method;
+
+use super::open;
+use super::s3::S3;
+
+fn key() -> String {
+    absolute("blobs/sha256/aa/aa00/data")
+}
+
+async fn bucket(server: &S3) -> std::sync::Arc<dyn Storage> {
+    server.bucket("versioned").await;
+    server.set_versioning("versioned", "Enabled").await;
+    open("s3", &server.parameters("versioned", ""), &[])
+}
+
+async fn versions(server: &S3, key: &str) -> (usize, usize) {
+    let all = server
+        .send(Method::GET, &format!("versioned?prefix={}&versions=", key.replace('/', "%2F")), "")
+        .await;
+    (all.matches("<Version>").count(), all.matches("<DeleteMarker>").count())
+}
+
+async fn hide(storage: &dyn Storage, run: &str) -> Vec<Hidden> {
+    let failed = storage.hide(vec![key()], run).await;
+    assert!(failed.is_empty(), "{failed:?}");
+    storage.hidden().await.unwrap()
+}
+
+#[tokio::test]
+#[ignore = "needs versitygw: run scripts/test"]
+async fn a_removal_leaves_no_version_and_no_marker() {
+    let server = S3::start();
+    let storage = bucket(&server).await;
+    for text in ["one", "two", "three"] {
+        storage.write(&key(), text.into()).await.unwrap();
+    }
+    assert_eq!(versions(&server, &key()).await, (3, 0));
+    assert!(storage.remove(vec![key()], Folders::Keep).await.is_empty());
+    assert_eq!(versions(&server, &key()).await, (0, 0));
+}
+
+#[tokio::test]
+#[ignore = "needs versitygw: run scripts/test"]
+async fn what_is_hidden_is_found_by_another_process_and_costs_no_copy() {
+    let server = S3::start();
+    let storage = bucket(&server).await;
+    storage.write(&key(), b"bytes".into()).await.unwrap();
+    hide(&*storage, "run-1").await;
+    assert_eq!(versions(&server, &key()).await, (1, 1));
+    drop(storage);
+    let other = open("s3", &server.parameters("versioned", ""), &[]);
+    let hidden = other.hidden().await.unwrap();
+    assert_eq!(hidden.len(), 1);
+    assert_eq!((hidden[0].run.as_str(), hidden[0].key.as_str(), hidden[0].size.0), ("run-1", &*key(), 5));
+    other.restore(&hidden[0]).await.unwrap();
+    assert_eq!(other.read(&key()).await.unwrap().as_deref(), Some(&b"bytes"[..]));
+    assert_eq!(versions(&server, &key()).await, (1, 0));
+}
+
+#[tokio::test]
+#[ignore = "needs versitygw: run scripts/test"]
+async fn a_purge_frees_what_is_older_too_and_nothing_that_is_newer() {
+    let server = S3::start();
+    let storage = bucket(&server).await;
+    storage.write(&key(), b"older".into()).await.unwrap();
+    storage.write(&key(), b"old".into()).await.unwrap();
+    let hidden = hide(&*storage, "run-1").await;
+    assert_eq!(hidden[0].size.0, 8);
+    storage.write(&key(), b"new".into()).await.unwrap();
+    assert!(storage.purge(hidden).await.is_empty());
+    assert_eq!(versions(&server, &key()).await, (1, 0));
+    assert_eq!(storage.read(&key()).await.unwrap().as_deref(), Some(&b"new"[..]));
+    assert_eq!(versions(&server, QUARANTINE).await, (0, 0), "the note is left");
+}
+
+#[tokio::test]
+#[ignore = "needs versitygw: run scripts/test"]
+async fn a_second_marker_does_not_keep_it_from_coming_back() {
+    let server = S3::start();
+    let storage = bucket(&server).await;
+    storage.write(&key(), b"bytes".into()).await.unwrap();
+    let hidden = hide(&*storage, "run-1").await;
+    // A removal that is sent twice, or the registry's own, leaves another.
+    server.send(Method::DELETE, &format!("versioned/{}", key()), "").await;
+    assert_eq!(versions(&server, &key()).await, (1, 2));
+    storage.restore(&hidden[0]).await.unwrap();
+    assert_eq!(storage.read(&key()).await.unwrap().as_deref(), Some(&b"bytes"[..]));
+}
+
+#[tokio::test]
+#[ignore = "needs versitygw: run scripts/test"]
+async fn multipart_uploads_are_listed_and_aborted() {
+    let server = S3::start();
+    let storage = bucket(&server).await;
+    let prefix = absolute("repositories/a/_uploads/");
+    let data = format!("{prefix}id/data");
+    let begun = server.send(Method::POST, &format!("versioned/{data}?uploads="), "").await;
+    let id = begun.split("<UploadId>").nth(1).unwrap().split('<').next().unwrap();
+    server.send(Method::PUT, &format!("versioned/{data}?partNumber=1&uploadId={id}"), "twelve bytes").await;
+    let uploads = storage.multipart_uploads(&prefix).await.unwrap();
+    assert_eq!(uploads.len(), 1);
+    assert_eq!((uploads[0].key.as_str(), uploads[0].id.as_str(), uploads[0].size.0), (&*data, id, 12));
+    assert!(uploads[0].began.at().is_some());
+    assert_eq!(storage.multipart_uploads(&absolute("repositories/b/")).await.unwrap(), []);
+    storage.abort(&uploads[0]).await.unwrap();
+    storage.abort(&uploads[0]).await.unwrap();
+    assert_eq!(storage.multipart_uploads("").await.unwrap(), []);
+}
