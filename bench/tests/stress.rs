@@ -6,7 +6,16 @@ use std::process::{Command, Stdio};
 const BENCH: &str = env!("CARGO_BIN_EXE_bench");
 /// No stress here takes longer, or it hangs.
 const SECONDS: &str = "100";
-const REGISTRIES: [&str; 2] = ["CLEAN_REGISTRY_TEST_REGISTRY_2", "CLEAN_REGISTRY_TEST_REGISTRY_3"];
+
+/// Does it with both registries side by side: they wait more than they work.
+fn with_both(check: impl Fn(&str) + Sync) {
+    std::thread::scope(|scope| {
+        for registry in ["CLEAN_REGISTRY_TEST_REGISTRY_2", "CLEAN_REGISTRY_TEST_REGISTRY_3"] {
+            let check = &check;
+            scope.spawn(move || check(registry));
+        }
+    });
+}
 
 /// Whether the verdict of a stress with these options is good, and all that it said.
 fn stress(registry: &str, options: &[&str]) -> (bool, String) {
@@ -42,47 +51,53 @@ fn is_found_out(registry: &str, collector: &str) {
 #[test]
 #[ignore = "needs registries 2.8 and 3.1.1"]
 fn nothing_is_broken_where_nothing_is_collected() {
-    for registry in REGISTRIES {
-        holds(registry, &["--seconds", "2"]);
-    }
+    with_both(|registry| holds(registry, &["--seconds", "2"]));
 }
 
 #[test]
 #[ignore = "needs registries 2.8 and 3.1.1"]
 fn a_collector_that_does_not_look_again_is_found_out() {
-    for registry in REGISTRIES {
+    with_both(|registry| {
         is_found_out(registry, "mark-then-sweep");
         is_found_out(registry, "no-rescan");
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs registries 2.8 and 3.1.1"]
 fn the_registrys_own_collector_is_found_out() {
-    for registry in REGISTRIES {
-        is_found_out(registry, "official");
-    }
+    with_both(|registry| is_found_out(registry, "official"));
 }
 
 /// Our program, which is built beside the benchmarks.
-fn ours(rest: &str) -> String {
+fn ours(state: &Path, rest: &str) -> String {
     let program = Path::new(BENCH).with_file_name("clean-registry");
     assert!(program.exists(), "{} is not built: cargo build --workspace", program.display());
-    format!("'{}' gc --storage '{{STORAGE}}' --grace 0s {rest}", program.display())
+    let state = state.display();
+    format!(
+        "'{}' gc --storage '{{STORAGE}}' --registry-config '{{CONFIG}}' --grace 0s \
+         --state-dir '{state}' --log-file '{state}/log' {rest}",
+        program.display()
+    )
 }
 
 #[test]
 #[ignore = "needs registries 2.8 and 3.1.1"]
 fn ours_breaks_nothing_in_any_mode() {
-    let close = "--close-command \"{CLOSE}\" --open-command \"{OPEN}\"";
-    let modes = [
-        "--mode quarantine --wait 500ms".to_owned(),
-        format!("--mode barrier --untagged {close}"),
-        format!("--mode offline {close}"),
+    let state = tempfile::tempdir().unwrap();
+    let ours = |rest: &str| ours(state.path(), rest);
+    let hooks = "--close-command \"{CLOSE}\" --open-command \"{OPEN}\"";
+    let closed =
+        format!("{{CLOSE}} && {}; ended=$?; {{OPEN}}; exit $ended", ours("--mode offline --untagged=0s"));
+    let commands = [
+        ours("--mode quarantine --wait 500ms --untagged=0s"),
+        ours(&format!("--mode quarantine {hooks}")),
+        ours(&format!("--mode barrier --untagged=0s {hooks}")),
+        closed,
     ];
-    for registry in REGISTRIES {
-        for mode in &modes {
-            holds(registry, &["--seconds", "3", "--command", &ours(mode)]);
+    with_both(|registry| {
+        for command in &commands {
+            holds(registry, &["--seconds", "3", "--pause", "200", "--command", command]);
         }
-    }
+    });
 }

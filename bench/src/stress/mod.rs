@@ -38,9 +38,6 @@ use service::{Control, Service};
 
 /// Examples of what is broken that are printed.
 const SHOWN: usize = 5;
-/// Between two rounds of a collector that does nothing.
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// Reads the options, stresses, and says what was found.
 ///
 /// # Errors
@@ -180,15 +177,16 @@ async fn between(
     let begun = Instant::now();
     let people = gather(options, &crowd);
     let until = begun + Duration::from_secs(options.seconds);
+    let pause = Duration::from_millis(options.pause);
     let mut rounds = Rounds::default();
     while ledger.pushes.load(Ordering::Relaxed) == 0 && Instant::now() < until {
         // There is no registry yet in what it stores.
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
     }
     // A round under way is waited for: what a collector leaves when it is killed is another test's.
     while Instant::now() < until {
         collector.round(&mut rounds).await?;
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
     }
     is_over.store(true, Ordering::Relaxed);
     people.join_all().await;

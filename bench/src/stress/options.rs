@@ -38,6 +38,9 @@ pub struct Options {
     /// {CLOSE}, {OPEN} and {RESTART} for commands that stop and start the registry.
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "collector")]
     pub command: Option<String>,
+    /// Milliseconds between two rounds of the collector. One that closes the registry must leave it open now and then.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 20)]
+    pub pause: u64,
     /// The collector is one that loses images: fail when none is broken.
     #[arg(long)]
     pub expect_broken: bool,

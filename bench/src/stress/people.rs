@@ -181,7 +181,7 @@ impl Crowd {
                 Err(refused) => self.ledger.refused(&refused),
             }
             self.ledger.retries.fetch_add(1, Ordering::Relaxed);
-            sleep(Duration::from_millis(5 << attempt.min(6))).await;
+            sleep(Duration::from_millis(5 << attempt.min(4))).await;
             if attempt > 2 && !self.goes_on() {
                 // Nobody waits for this one.
                 return false;
