@@ -14,6 +14,7 @@ pub mod failure;
 pub mod interrupt;
 pub mod job;
 pub mod leftovers;
+pub mod looking;
 pub mod progress;
 pub mod registry;
 pub mod report;

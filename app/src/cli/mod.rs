@@ -10,14 +10,14 @@ pub mod arguments;
 pub mod log;
 pub mod verb;
 
-use arguments::{Arguments, Verb};
+use arguments::{Arguments, Form, StorageArguments, Verb};
 use log::Terminal;
 
 use crate::config::Config;
 use crate::context::{Choices, Context};
 use crate::failure::{Exit, Failure};
 use crate::job::CollectWhen;
-use crate::report::Output;
+use crate::looking::Looking;
 
 /// Does what the command line says, and prints what became of it.
 pub async fn run() -> Exit {
@@ -59,6 +59,19 @@ async fn dispatch(arguments: &Arguments, environment: BTreeMap<String, String>) 
             Ok(Exit::Done)
         }
         Verb::Demo { keep } => verb::demo::run((*keep).into()).await,
+        Verb::Usage { storage, by } => {
+            let looking = looking(arguments, storage, environment).await?;
+            verb::usage::run(&looking, *by, arguments.output).await
+        }
+        Verb::Check { storage, verify_content, repair } => {
+            let looking = looking(arguments, storage, environment).await?;
+            let task = verb::check::Task::new(*verify_content, *repair);
+            verb::check::run(&looking, task, arguments.two_forms()).await
+        }
+        Verb::Verify { storage } => {
+            let looking = looking(arguments, storage, environment).await?;
+            verb::verify::run(&looking, arguments.two_forms()).await
+        }
         Verb::Config { what } => verb::config::run(arguments, *what, &environment),
         verb => on_registry(arguments, verb, environment).await,
     }
@@ -71,6 +84,22 @@ fn completions(shell: clap_complete::Shell) -> String {
     String::from_utf8_lossy(&script).replace("clean__subcmd__registry", "clean__registry")
 }
 
+/// What the verbs that read the storage, and need no registry, work with.
+async fn looking(
+    arguments: &Arguments,
+    storage: &StorageArguments,
+    environment: BTreeMap<String, String>,
+) -> Result<Looking, Failure> {
+    let mut config = storage.config(arguments, &environment)?;
+    if storage.is_named() {
+        // It was said where to look: there is no need to ask the registry's container.
+        config.registry.container.clear();
+    }
+    let debug = environment.get("DEBUG").map(String::as_str);
+    log::begin(Terminal::Stderr, &log_file(arguments, &config), debug);
+    Looking::open(config, environment, arguments.state_dir.as_deref()).await
+}
+
 /// The verbs that talk to a registry.
 async fn on_registry(
     arguments: &Arguments,
@@ -78,9 +107,8 @@ async fn on_registry(
     environment: BTreeMap<String, String>,
 ) -> Result<Exit, Failure> {
     let is_run = matches!(verb, Verb::Run | Verb::Apply { .. } | Verb::Undo { .. });
-    let terminal =
-        if is_run && arguments.output == Output::Text { Terminal::Stdout } else { Terminal::Stderr };
-    let config = Config::load(&arguments.config, &environment)?;
+    let terminal = if is_run && arguments.output == Form::Text { Terminal::Stdout } else { Terminal::Stderr };
+    let config = Config::load(arguments.config_file(), &environment)?;
     log::begin(terminal, &log_file(arguments, &config), environment.get("DEBUG").map(String::as_str));
     let done = on_context(arguments, verb, config, environment).await;
     if let (Err(failure), true) = (&done, is_run) {
@@ -99,7 +127,7 @@ async fn on_context(
     let choices = Choices {
         state_dir: arguments.state_dir.as_deref(),
         repo: arguments.repo.as_deref(),
-        output: arguments.output,
+        output: arguments.two_forms(),
     };
     let ctx = Context::new(&choices, config, environment)?;
     let collect_when = if arguments.always_collect { CollectWhen::Always } else { CollectWhen::Deleted };
@@ -125,6 +153,9 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
     }
     if arguments.always_collect && !matches!(verb, Verb::Run | Verb::Apply { .. }) {
         return misplaced("--always-collect", "run and apply");
+    }
+    if arguments.output == Form::Csv && !matches!(verb, Verb::Usage { .. }) {
+        return misplaced("--output csv", "usage");
     }
     Ok(())
 }
