@@ -162,8 +162,21 @@ pub async fn look_again(
     Ok(())
 }
 
+/// Takes the bytes of each manifest as it is read, from several threads.
+pub type OnManifest<'a> = &'a (dyn Fn(Digest, &[u8]) + Send + Sync);
+
 /// Reads every manifest that can be reached and is not known.
 pub async fn learn(storage: &dyn Storage, stored: &Stored, known: &mut Known) {
+    learn_and_show(storage, stored, known, &|_, _| ()).await;
+}
+
+/// As [`learn`], and shows the bytes of what it reads, if they are a manifest's.
+pub async fn learn_and_show(
+    storage: &dyn Storage,
+    stored: &Stored,
+    known: &mut Known,
+    on_manifest: OnManifest<'_>,
+) {
     known.visit_roots(stored);
     loop {
         let unread = known.unread();
@@ -175,7 +188,7 @@ pub async fn learn(storage: &dyn Storage, stored: &Stored, known: &mut Known) {
             unread.into_iter().map(|digest| (absolute(&Place::BlobData(digest).key()), digest)).collect();
         let on_read = |key: String, bytes: Result<Option<Vec<u8>>, StorageError>| {
             let Some(digest) = keys.get(&key) else { return };
-            let references = understand(*digest, bytes);
+            let references = understand(*digest, bytes, on_manifest);
             read.lock().unwrap_or_else(PoisonError::into_inner).push((*digest, references));
         };
         storage.read_all(keys.keys().cloned().collect(), &on_read).await;
@@ -192,12 +205,15 @@ pub async fn learn(storage: &dyn Storage, stored: &Stored, known: &mut Known) {
 fn understand(
     digest: Digest,
     bytes: Result<Option<Vec<u8>>, StorageError>,
+    on_manifest: OnManifest<'_>,
 ) -> Result<Option<References>, String> {
     let Some(bytes) = bytes.map_err(|error| error.to_string())? else { return Ok(None) };
     if Digest::of(&bytes) != digest {
         return Err(format!("its {} bytes are not what its digest says", bytes.len()));
     }
-    References::read(&bytes).map(Some).map_err(|error| error.to_string())
+    let references = References::read(&bytes).map_err(|error| error.to_string())?;
+    on_manifest(digest, &bytes);
+    Ok(Some(references))
 }
 
 /// What a listing of the repositories tells, before any link is read.

@@ -48,6 +48,8 @@ pub enum Origin {
     Policy,
     /// The journal of this run, inverted.
     Undo(String),
+    /// A check of the storage: links are repaired, and there are no steps.
+    Check,
 }
 
 /// Which policy a plan follows.

@@ -12,6 +12,7 @@ pub mod verb;
 
 use arguments::{Arguments, Form, StorageArguments, Verb};
 use log::Terminal;
+use verb::check::{Depths, Repairs};
 
 use crate::config::Config;
 use crate::context::{Choices, Context};
@@ -65,8 +66,9 @@ async fn dispatch(arguments: &Arguments, environment: BTreeMap<String, String>) 
         }
         Verb::Check { storage, verify_content, repair } => {
             let looking = looking(arguments, storage, environment).await?;
-            let task = verb::check::Task::new(*verify_content, *repair);
-            verb::check::run(&looking, task, arguments.two_forms()).await
+            let depths = if *verify_content { Depths::Content } else { Depths::Metadata };
+            let repairs = if *repair { Repairs::Do } else { Repairs::Show };
+            verb::check::run(&looking, depths, repairs, arguments.two_forms()).await
         }
         Verb::Verify { storage } => {
             let looking = looking(arguments, storage, environment).await?;
