@@ -92,7 +92,12 @@ async fn looking(
     storage: &StorageArguments,
     environment: BTreeMap<String, String>,
 ) -> Result<Looking, Failure> {
-    let mut config = storage.config(arguments, &environment)?;
+    let mut config = storage.config(arguments, &environment).map_err(|error| {
+        let is_missing = arguments.config.is_none() && !arguments.config_file().exists();
+        let failure = Failure::from(error);
+        let hint = "name the registry's directory with --storage, or a configuration with --config";
+        if is_missing { failure.hinted(hint) } else { failure }
+    })?;
     if storage.is_named() {
         // It was said where to look: there is no need to ask the registry's container.
         config.registry.container.clear();

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::time::SystemTime;
 
 use clean_registry::demo::builder::{Builder, Built, noise};
 use clean_registry::demo::store::Store;
 use clean_registry_core::layout::{Place, UploadFile};
 use clean_registry_core::name::{Digest, RepoName, Tag};
-use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::stage::{Stage, shown};
@@ -62,13 +60,6 @@ impl Shelf {
         let files = self.store.files().unwrap().into_iter();
         files.map(|(key, _)| (key.clone(), fs::read(base.join(key)).unwrap())).collect()
     }
-
-    /// Puts what lies at `place` two days back.
-    fn age(&self, place: &Place) {
-        let then = Timestamp::now() - SignedDuration::from_hours(48);
-        let file = fs::File::options().append(true).open(self.store.path(place)).unwrap();
-        file.set_modified(SystemTime::from(then)).unwrap();
-    }
 }
 
 fn layer_link(name: &str, bytes: &[u8]) -> Place {
@@ -87,8 +78,21 @@ fn tag_link(name: &str, tag: &str) -> Place {
 fn a_whole_storage() {
     let shelf = Shelf::new();
     let before = shelf.tree();
-    shown!(shelf.run("check --verify-content"), @"");
-    shown!(shelf.run("verify"), @"");
+    shown!(shelf.run("check --verify-content"), @r"
+    exit code 0
+    -- stdout
+    Left over: nothing breaks
+
+      1 untagged manifest, 556 B: gc --untagged removes those that nothing needs
+        repositories/shop/web/_manifests/revisions/sha256/[hex]/link
+
+    [directory]/registry: 3 repositories with 4 tags, 6 manifests, 17 blobs, every byte of 17.6 KiB read. 0 broken, 0 damaged.
+    ");
+    shown!(shelf.run("verify"), @r"
+    exit code 0
+    -- stdout
+    [directory]/registry: all of 4 tags can be pulled.
+    ");
     assert_eq!(shelf.tree(), before, "looking writes nothing");
     assert!(!shelf.stage.path("state").exists(), "not even beside it");
 }
@@ -96,9 +100,50 @@ fn a_whole_storage() {
 #[test]
 fn what_takes_the_room() {
     let shelf = Shelf::new();
-    shown!(shelf.run("usage"), @"");
-    shown!(shelf.run("usage --by tag"), @"");
-    shown!(shelf.run("usage --by tag --output csv"), @"");
+    shown!(shelf.run("usage"), @r"
+    exit code 0
+    -- stdout
+     REPOSITORY  TAGS  MANIFESTS    TOTAL   UNIQUE   SHARED  UNTAGGED  UPLOADS
+     shop/multi     1          3  9.7 KiB  5.7 KiB  4.0 KiB       0 B      0 B
+     shop/web       1          2  9.2 KiB  5.2 KiB  4.0 KiB   2.6 KiB      0 B
+     shop/api       2          1  6.6 KiB  2.6 KiB  4.0 KiB       0 B      0 B
+
+    [directory]/registry: 17.6 KiB of blobs in 3 repositories
+       13.6 KiB  needed by one repository alone
+        4.0 KiB  shared between repositories, counted once
+            0 B  garbage: gc would free it
+
+        2.6 KiB  of what is needed: only by manifests that no tag leads to
+            0 B  beside the blobs: unfinished uploads
+    ");
+    shown!(shelf.run("usage --by tag"), @r"
+    exit code 0
+    -- stdout
+     TAG                    TOTAL   UNIQUE   SHARED
+     shop/api:1.0         6.6 KiB      0 B  6.6 KiB
+     shop/api:latest      6.6 KiB      0 B  6.6 KiB
+     shop/multi:1.0       9.7 KiB  5.7 KiB  4.0 KiB
+     shop/web:1.0         6.6 KiB  2.6 KiB  4.0 KiB
+     shop/web (untagged)  6.6 KiB  2.6 KiB  4.0 KiB
+
+    [directory]/registry: 17.6 KiB of blobs in 3 repositories
+       13.6 KiB  needed by one repository alone
+        4.0 KiB  shared between repositories, counted once
+            0 B  garbage: gc would free it
+
+        2.6 KiB  of what is needed: only by manifests that no tag leads to
+            0 B  beside the blobs: unfinished uploads
+    ");
+    shown!(shelf.run("usage --by tag --output csv"), @r"
+    exit code 0
+    -- stdout
+    repository,tag,digest,total,unique,shared
+    shop/api,1.0,sha256:[digest],6772,0,6772
+    shop/api,latest,sha256:[digest],6772,0,6772
+    shop/multi,1.0,sha256:[digest],9943,5847,4096
+    shop/web,1.0,sha256:[digest],6772,2676,4096
+    shop/web,,,6778,2682,4096
+    ");
 }
 
 #[test]
@@ -142,8 +187,87 @@ fn everything_that_can_be_broken() {
     let gone = image("a manifest");
     shelf.push("broken/revision", "1.0", &gone);
     store.remove(&Place::BlobData(gone.digest())).unwrap();
-    shown!(shelf.run("check"), @"");
-    shown!(shelf.run("verify"), @"");
+    shown!(shelf.run("check"), @r#"
+    exit code 4
+    -- stdout
+    Broken: what it names cannot be pulled
+
+      blobs/sha256/[hex]/data
+        truncated: 9 of 3000 bytes are stored
+        breaks: broken/torn:1.0
+        what to do: move the file away, then push the image again: a registry never overwrites a blob it has
+      blobs/sha256/[hex]/data
+        the manifest cannot be read: its 1 bytes are not what its digest says
+        breaks: broken/manifest:1.0
+        what to do: move the file away, then push the image again: a registry never overwrites a blob it has
+      blobs/sha256/[hex]/data
+        blob sha256:[digest] is not stored
+        breaks: broken/layer:1.0
+        what to do: push the image again from wherever it still is, or delete what it breaks
+      repositories/broken/index/_manifests/revisions/sha256/[hex]/link
+        an index lists sha256:[short], which its repository does not have
+        breaks: broken/index:1.0
+        what to do: push the missing image, or leave it if the index was copied without it on purpose
+      repositories/broken/links/_layers/sha256/[hex]/link
+        the link is empty
+        breaks: broken/links:1.0
+        repair: rewrite repositories/broken/links/_layers/sha256/[hex]/link to say sha256:[digest]
+      repositories/broken/links/_manifests/revisions/sha256/[hex]/link
+        the link is empty
+        breaks: broken/links:1.0
+        repair: rewrite repositories/broken/links/_manifests/revisions/sha256/[hex]/link to say sha256:[digest]
+      repositories/broken/revision/_manifests/revisions/sha256/[hex]/link
+        the link leads to manifest sha256:[short], which is not stored
+        breaks: broken/revision:1.0
+        what to do: push the image again from wherever it still is, or delete what it breaks
+      repositories/broken/tag/_manifests/tags/dangling/current/link
+        the tag points at sha256:[short], which its repository does not have
+        breaks: broken/tag:dangling
+        repair: create repositories/broken/tag/_manifests/revisions/sha256/[hex]/link to say sha256:[digest]
+      repositories/broken/tag/_manifests/tags/newline/current/link
+        the link says "sha256:[digest]\n", which is no sha256 digest
+        breaks: broken/tag:newline
+        what to do: push the tag again, or delete it
+
+    Left over: nothing breaks
+
+      7 young blobs nobody needs yet, 6.8 KiB: they may be part of a push
+        blobs/sha256/[hex]/data
+        blobs/sha256/[hex]/data
+        blobs/sha256/[hex]/data
+        blobs/sha256/[hex]/data
+        blobs/sha256/[hex]/data
+        …
+      2 untagged manifests, 1.1 KiB: gc --untagged removes those that nothing needs
+        repositories/broken/tag/_manifests/revisions/sha256/[hex]/link
+        repositories/shop/web/_manifests/revisions/sha256/[hex]/link
+      1 layer link to nothing: gc removes them
+        repositories/broken/layer/_layers/sha256/[hex]/link
+
+    [directory]/registry: 10 repositories with 12 tags, 12 manifests, 40 blobs. 9 broken, 0 damaged. Nothing was changed; --repair repairs 3 links.
+    "#);
+    shown!(shelf.run("verify"), @r#"
+    exit code 4
+    -- stdout
+    broken/index:1.0 cannot be pulled
+      repositories/broken/index/_manifests/revisions/sha256/[hex]/link: an index lists sha256:[short], which its repository does not have
+    broken/layer:1.0 cannot be pulled
+      blobs/sha256/[hex]/data: blob sha256:[digest] is not stored
+    broken/links:1.0 cannot be pulled
+      repositories/broken/links/_layers/sha256/[hex]/link: the link is empty
+      repositories/broken/links/_manifests/revisions/sha256/[hex]/link: the link is empty
+    broken/manifest:1.0 cannot be pulled
+      blobs/sha256/[hex]/data: the manifest cannot be read: its 1 bytes are not what its digest says
+    broken/revision:1.0 cannot be pulled
+      repositories/broken/revision/_manifests/revisions/sha256/[hex]/link: the link leads to manifest sha256:[short], which is not stored
+    broken/tag:dangling cannot be pulled
+      repositories/broken/tag/_manifests/tags/dangling/current/link: the tag points at sha256:[short], which its repository does not have
+    broken/tag:newline cannot be pulled
+      repositories/broken/tag/_manifests/tags/newline/current/link: the link says "sha256:[digest]\n", which is no sha256 digest
+    broken/torn:1.0 cannot be pulled
+      blobs/sha256/[hex]/data: truncated: 9 of 3000 bytes are stored
+    [directory]/registry: 8 of 12 tags cannot be pulled; `clean-registry check` says what to do.
+    "#);
     let check = shelf.json("check");
     assert!(check["faults"].as_array().unwrap().iter().all(|fault| fault["severity"] == "broken"));
     let verify = shelf.json("verify");
@@ -153,7 +277,7 @@ fn everything_that_can_be_broken() {
 #[test]
 fn what_is_left_over_is_no_failure() {
     let shelf = Shelf::new();
-    let orphan = shelf.store.write_blob(b"an orphan").unwrap();
+    shelf.store.write_blob(b"an orphan").unwrap();
     shelf.store.write_link(&layer_link("shop/gone", b"collected"), &Digest::of(b"collected")).unwrap();
     let id = "0b1e5a4c-2f3d-4a6b-8c7d-9e0f1a2b3c4d";
     let upload =
@@ -161,9 +285,24 @@ fn what_is_left_over_is_no_failure() {
     shelf.store.write(&upload, b"2020-01-01T00:00:00Z").unwrap();
     let temporary = format!("{}.{id}.tmp", shelf.store.path(&tag_link("shop/web", "1.0")).display());
     fs::write(temporary, b"half").unwrap();
-    shelf.age(&Place::BlobData(orphan));
-    shelf.age(&upload);
-    shown!(shelf.run("check"), @"");
+    shown!(shelf.run("check"), @r"
+    exit code 0
+    -- stdout
+    Left over: nothing breaks
+
+      1 young blob nobody needs yet, 9 B: they may be part of a push
+        blobs/sha256/[hex]/data
+      1 untagged manifest, 556 B: gc --untagged removes those that nothing needs
+        repositories/shop/web/_manifests/revisions/sha256/[hex]/link
+      1 layer link to nothing: gc removes them
+        repositories/shop/gone/_layers/sha256/[hex]/link
+      1 temporary file, 4 B: gc removes them
+        repositories/shop/web/_manifests/tags/1.0/current/link.0b1e5a4c-2f3d-4a6b-8c7d-9e0f1a2b3c4d.tmp
+      1 empty repository: gc removes them
+        repositories/shop/gone/
+
+    [directory]/registry: 4 repositories with 4 tags, 6 manifests, 18 blobs. 0 broken, 0 damaged.
+    ");
 }
 
 #[test]
@@ -174,7 +313,39 @@ fn rotten_bytes_are_found_by_reading_them() {
     let other = Digest::of(&noise("base", 4096));
     shelf.store.write_link(&layer_link("shop/api", &noise("api", 2048)), &other).unwrap();
     assert_eq!(shelf.run("check").code, 0, "its size is as it should be, and so is the link's");
-    shown!(shelf.run("check --verify-content"), @"");
+    shown!(shelf.run("check --verify-content"), @r"
+    exit code 4
+    -- stdout
+    Broken: what it names cannot be pulled
+
+      blobs/sha256/[hex]/data
+        its bytes are not what its digest says
+        breaks: shop/web:1.0
+        what to do: move the file away, then push the image again: a registry never overwrites a blob it has
+      repositories/shop/api/_layers/sha256/[hex]/link
+        the link says sha256:[digest], and its path another digest
+        breaks: shop/api:1.0, shop/api:latest
+        what to do: no registry writes this: find out who did
+
+    Left over: nothing breaks
+
+      1 untagged manifest, 556 B: gc --untagged removes those that nothing needs
+        repositories/shop/web/_manifests/revisions/sha256/[hex]/link
+
+    [directory]/registry: 3 repositories with 4 tags, 6 manifests, 17 blobs, every byte of 17.6 KiB read. 2 broken, 0 damaged.
+    ");
+}
+
+#[test]
+fn a_layer_of_any_size_is_hashed() {
+    let shelf = Shelf::new();
+    let layer = vec![0; 70 << 20];
+    shelf.push("shop/large", "1.0", &Builder::image("large").layer(layer.clone()).build());
+    assert_eq!(shelf.run("check --verify-content").code, 0);
+    let path = shelf.store.path(&Place::BlobData(Digest::of(&layer)));
+    let file = fs::File::options().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_at(&file, b"x", layer.len() as u64 - 1).unwrap();
+    assert_eq!(shelf.run("check --verify-content").code, 4, "the last byte counts");
 }
 
 #[test]
@@ -185,9 +356,53 @@ fn links_that_are_lost_come_back_and_nothing_else_changes() {
     shelf.store.write(&revision("shop/web", &image("web")), b"sha256:").unwrap();
     shelf.store.remove(&revision("shop/api", &image("api"))).unwrap();
     let damaged = shelf.tree();
-    shown!(shelf.run("check"), @"");
+    shown!(shelf.run("check"), @r#"
+    exit code 4
+    -- stdout
+    Broken: what it names cannot be pulled
+
+      repositories/shop/api/_manifests/tags/1.0/current/link
+        the tag points at sha256:[short], which its repository does not have
+        breaks: shop/api:1.0
+        repair: create repositories/shop/api/_manifests/revisions/sha256/[hex]/link to say sha256:[digest]
+      repositories/shop/api/_manifests/tags/latest/current/link
+        the tag points at sha256:[short], which its repository does not have
+        breaks: shop/api:latest
+        repair: create repositories/shop/api/_manifests/revisions/sha256/[hex]/link to say sha256:[digest]
+      repositories/shop/web/_layers/sha256/[hex]/link
+        the link is empty
+        breaks: shop/web:1.0
+        repair: rewrite repositories/shop/web/_layers/sha256/[hex]/link to say sha256:[digest]
+      repositories/shop/web/_manifests/revisions/sha256/[hex]/link
+        the link says "sha256:", which is no sha256 digest
+        breaks: shop/web:1.0
+        repair: rewrite repositories/shop/web/_manifests/revisions/sha256/[hex]/link to say sha256:[digest]
+
+    Left over: nothing breaks
+
+      3 young blobs nobody needs yet, 2.6 KiB: they may be part of a push
+        blobs/sha256/[hex]/data
+        blobs/sha256/[hex]/data
+        blobs/sha256/[hex]/data
+      1 untagged manifest, 556 B: gc --untagged removes those that nothing needs
+        repositories/shop/web/_manifests/revisions/sha256/[hex]/link
+
+    [directory]/registry: 3 repositories with 4 tags, 5 manifests, 17 blobs. 4 broken, 0 damaged. Nothing was changed; --repair repairs 3 links.
+    "#);
     assert_eq!(shelf.tree(), damaged, "it was shown and not done");
-    shown!(shelf.run("check --repair"), @"");
+    shown!(shelf.run("check --repair"), @r"
+    exit code 0
+    -- stdout
+    Left over: nothing breaks
+
+      1 untagged manifest, 556 B: gc --untagged removes those that nothing needs
+        repositories/shop/web/_manifests/revisions/sha256/[hex]/link
+
+    repaired: create repositories/shop/api/_manifests/revisions/sha256/[hex]/link to say sha256:[digest]: done
+    repaired: rewrite repositories/shop/web/_layers/sha256/[hex]/link to say sha256:[digest]: done
+    repaired: rewrite repositories/shop/web/_manifests/revisions/sha256/[hex]/link to say sha256:[digest]: done
+    [directory]/registry: 3 repositories with 4 tags, 6 manifests, 17 blobs. 0 broken, 0 damaged.
+    ");
     assert_eq!(shelf.tree(), whole);
     let journal = shelf.stage.files();
     assert_eq!(journal.matches(r#""record":"repairing""#).count(), 3, "{journal}");
@@ -225,15 +440,39 @@ fn the_registrys_own_configuration_says_where_it_stores() {
         shelf.stage.path("registry").display()
     );
     shelf.stage.write("registry.yml", &config);
-    shown!(shelf.stage.run("verify --registry-config registry.yml"), @"");
+    shown!(shelf.stage.run("verify --registry-config registry.yml"), @r"
+    exit code 0
+    -- stdout
+    [directory]/registry: all of 4 tags can be pulled.
+    ");
 }
 
 #[test]
 fn a_storage_that_is_none_is_refused() {
     let stage = Stage::bare();
-    shown!(stage.run("check --storage nowhere"), @"");
+    shown!(stage.run("check --storage nowhere"), @r"
+    exit code 3
+    -- stderr
+    error: storage nowhere: nowhere: No such file or directory (os error 2)
+    hint: is this the registry's storage.filesystem.rootdirectory?
+    ");
     fs::create_dir(stage.path("empty")).unwrap();
-    shown!(stage.run("check --storage empty"), @"");
-    shown!(stage.run("verify"), @"");
-    shown!(stage.run("plan --output csv"), @"");
+    shown!(stage.run("check --storage empty"), @r"
+    exit code 2
+    -- stderr
+    error: [directory]/empty holds no registry: there is no docker/registry/v2 in it
+    hint: name the directory or prefix that the registry's configuration calls rootdirectory
+    ");
+    shown!(stage.run("verify"), @r"
+    exit code 2
+    -- stderr
+    error: configuration config.json: No such file or directory (os error 2)
+    hint: name another file with --config, or see `clean-registry config --help`; `clean-registry demo` needs none
+    ");
+    shown!(stage.run("plan --output csv"), @r"
+    exit code 2
+    -- stderr
+    error: --output csv has no meaning for this command
+    hint: it belongs to usage
+    ");
 }
