@@ -245,6 +245,7 @@ fn everything_that_can_be_broken() {
         repositories/broken/layer/_layers/sha256/[hex]/link
 
     [directory]/registry: 10 repositories with 12 tags, 12 manifests, 40 blobs. 9 broken, 0 damaged. Nothing was changed; --repair repairs 3 links.
+    Repair before gc: to a collection, what a lost link leads to is garbage.
     "#);
     shown!(shelf.run("verify"), @r#"
     exit code 4
@@ -388,6 +389,7 @@ fn links_that_are_lost_come_back_and_nothing_else_changes() {
         repositories/shop/web/_manifests/revisions/sha256/[hex]/link
 
     [directory]/registry: 3 repositories with 4 tags, 5 manifests, 17 blobs. 4 broken, 0 damaged. Nothing was changed; --repair repairs 3 links.
+    Repair before gc: to a collection, what a lost link leads to is garbage.
     "#);
     assert_eq!(shelf.tree(), damaged, "it was shown and not done");
     shown!(shelf.run("check --repair"), @r"
@@ -467,7 +469,7 @@ fn a_storage_that_is_none_is_refused() {
     exit code 2
     -- stderr
     error: configuration config.json: No such file or directory (os error 2)
-    hint: name another file with --config, or see `clean-registry config --help`; `clean-registry demo` needs none
+    hint: name the registry's directory with --storage, or a configuration with --config
     ");
     shown!(stage.run("plan --output csv"), @r"
     exit code 2
