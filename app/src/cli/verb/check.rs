@@ -121,7 +121,7 @@ async fn look(looking: &Looking, depths: Depths) -> Result<Checked, Failure> {
         tags: stored.repos.values().map(|repo| repo.tags.len()).sum(),
         manifests: known.len(),
         blobs: stored.blobs.len(),
-        hashed: (depths == Depths::Content).then(|| Hashed {
+        hashed: (depths == Depths::Content).then_some(Hashed {
             blobs: content.blobs,
             bytes: content.bytes.0,
             links: content.links,
