@@ -165,6 +165,18 @@ pub async fn look_again(
     Ok(())
 }
 
+/// Takes the bytes of each manifest as it is read, from several threads.
+pub type OnManifest<'a> = &'a (dyn Fn(Digest, &[u8]) + Send + Sync);
+
+/// What goes with the reading of manifests.
+#[derive(Clone, Copy, Default)]
+pub struct Reading<'a> {
+    /// What is in it is not read again, and what is read goes into it.
+    pub memory: Option<&'a ReferencesFile>,
+    /// Shown the bytes of each.
+    pub show: Option<OnManifest<'a>>,
+}
+
 /// Reads every manifest that can be reached and is not known; what `memory` has of them is not read again.
 pub async fn learn(
     storage: &dyn Storage,
@@ -172,15 +184,29 @@ pub async fn learn(
     known: &mut Known,
     memory: Option<&ReferencesFile>,
 ) {
+    learn_by(storage, stored, known, Reading { memory, show: None }).await;
+}
+
+/// As [`learn`], and shows the bytes of what it reads, if they are a manifest's.
+pub async fn learn_and_show(
+    storage: &dyn Storage,
+    stored: &Stored,
+    known: &mut Known,
+    on_manifest: OnManifest<'_>,
+) {
+    learn_by(storage, stored, known, Reading { memory: None, show: Some(on_manifest) }).await;
+}
+
+async fn learn_by(storage: &dyn Storage, stored: &Stored, known: &mut Known, reading: Reading<'_>) {
     known.visit_roots(stored);
     loop {
         let unread = known.unread();
         if unread.is_empty() {
             break;
         }
-        read_manifests(storage, stored, known, memory, unread).await;
+        read_manifests(storage, stored, known, reading, unread).await;
     }
-    let saved = memory.map(|memory| memory.save(|digest| stored.blobs.find(digest).is_some()));
+    let saved = reading.memory.map(|memory| memory.save(|digest| stored.blobs.find(digest).is_some()));
     if let Some(Err(error)) = saved {
         tracing::warn!("what was learned is not kept for the next time: {error}");
     }
@@ -191,13 +217,13 @@ pub async fn read_manifests(
     storage: &dyn Storage,
     stored: &Stored,
     known: &mut Known,
-    memory: Option<&ReferencesFile>,
+    reading: Reading<'_>,
     mut unread: Vec<Digest>,
 ) {
     // As they lie in the storage.
     unread.sort_unstable();
     unread.dedup();
-    if let Some(memory) = memory {
+    if let Some(memory) = reading.memory {
         recall(memory, stored, known, &mut unread);
     }
     let known = Mutex::new(known);
@@ -205,10 +231,7 @@ pub async fn read_manifests(
         let Some(Place::BlobData(digest)) = key.get(PREFIX.len() + 1..).and_then(Place::parse) else {
             return;
         };
-        let understood = understand(digest, bytes);
-        if let (Some(memory), Understood::Fact(fact)) = (memory, &understood) {
-            memory.note(digest, fact);
-        }
+        let understood = understand(digest, bytes, reading);
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         match understood {
             Understood::Fact(fact) => known.learn(&stored.blobs, digest, &fact),
@@ -251,15 +274,27 @@ enum Understood {
     Fact(Fact),
 }
 
-fn understand(digest: Digest, bytes: Result<Option<Vec<u8>>, StorageError>) -> Understood {
-    match bytes {
-        Err(error) => Understood::Unreadable(error.to_string()),
-        Ok(None) => Understood::Absent,
-        Ok(Some(bytes)) if Digest::of(&bytes) != digest => {
-            Understood::Unreadable(format!("its {} bytes are not what its digest says", bytes.len()))
-        }
-        Ok(Some(bytes)) => Understood::Fact(References::read(&bytes).map_err(|error| error.to_string())),
+fn understand(
+    digest: Digest,
+    bytes: Result<Option<Vec<u8>>, StorageError>,
+    reading: Reading<'_>,
+) -> Understood {
+    let bytes = match bytes {
+        Err(error) => return Understood::Unreadable(error.to_string()),
+        Ok(None) => return Understood::Absent,
+        Ok(Some(bytes)) => bytes,
+    };
+    if Digest::of(&bytes) != digest {
+        return Understood::Unreadable(format!("its {} bytes are not what its digest says", bytes.len()));
     }
+    let fact: Fact = References::read(&bytes).map_err(|error| error.to_string());
+    if let Some(memory) = reading.memory {
+        memory.note(digest, &fact);
+    }
+    if let (Some(show), Ok(_)) = (reading.show, &fact) {
+        show(digest, &bytes);
+    }
+    Understood::Fact(fact)
 }
 
 /// What a listing of the repositories tells, before any link is read.

@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::decision::Cause;
 use crate::name::{Digest, Tag};
 use crate::plan::{Action, Origin, Step};
+use crate::repair::Repair;
 
 /// The version of the journal's lines. A reader refuses any other.
 pub const FORMAT: u32 = 1;
@@ -66,6 +67,18 @@ pub enum Record {
     },
     /// The registry was opened again by that command.
     Opened,
+    /// A link in the storage is about to be written: it is lost, or says nothing.
+    Repairing {
+        /// What is to be written where.
+        repair: Repair,
+    },
+    /// What came of it.
+    Repaired {
+        /// Where: a key below `docker/registry/v2`.
+        path: String,
+        /// What.
+        outcome: Outcome,
+    },
     /// Garbage was collected: what this run and those before it deleted cannot be put back.
     Collected,
     /// The last line.
@@ -282,6 +295,13 @@ impl Journal {
         let last_delete = self.records.iter().rposition(|(_, record)| deleted(record));
         let last_collection = self.records.iter().rposition(|(_, record)| *record == Record::Collected);
         last_delete > last_collection
+    }
+
+    /// How many links this run repaired.
+    #[must_use]
+    pub fn repaired(&self) -> usize {
+        let done = |record: &Record| matches!(record, Record::Repaired { outcome: Outcome::Done, .. });
+        self.records.iter().filter(|(_, record)| done(record)).count()
     }
 
     /// Whether garbage was collected in this run.

@@ -16,6 +16,16 @@ pub mod inventory;
 pub mod layout;
 // What a storage holds, as one pass over it sees.
 pub mod stored;
+// Which stored bytes nobody needs.
+pub mod gc;
+// What is broken in a storage, which images suffer, and what is left over.
+pub mod check;
+// Which tags cannot be pulled.
+pub mod verify;
+// What can be mended without losing anything, and its own pair of eyes.
+pub mod repair;
+// What takes the room.
+pub mod usage;
 // Who needs whom.
 pub mod graph;
 // Keep on grounds, or remove for a cause.
@@ -30,8 +40,6 @@ pub mod audit;
 pub mod hazard;
 // What was done, and its inversion.
 pub mod journal;
-// Which stored bytes nobody needs.
-pub mod gc;
 // What a plan comes to, in numbers.
 pub mod report;
 

@@ -50,6 +50,8 @@ pub enum Origin {
     Undo(String),
     /// Nothing but a collection of garbage.
     Collection,
+    /// A check of the storage: links are repaired, and there are no steps.
+    Check,
 }
 
 /// Which policy a plan follows.

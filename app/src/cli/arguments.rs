@@ -1,13 +1,18 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::age::AgeText;
+use crate::config::{Config, ConfigError, StorageSection};
 use crate::failure::EXIT_CODES;
 use crate::gc::Mode;
 use crate::report::Output;
+
+/// Where the configuration is if nobody says.
+const CONFIG: &str = "config.json";
 
 /// The least that is needed to begin with.
 const EXAMPLE: &str = r#"Example, with this config.json in the current directory:
@@ -17,6 +22,35 @@ const EXAMPLE: &str = r#"Example, with this config.json in the current directory
   clean-registry plan    what would go, and why
   clean-registry         it goes, and the garbage is collected"#;
 
+const USAGE: &str = "Columns:
+  TOTAL   all that the images of this line need
+  UNIQUE  what nothing else needs: what would be freed if they went
+  SHARED  what other lines need as well
+
+Examples:
+  clean-registry usage --storage /var/lib/registry
+  clean-registry usage --storage /var/lib/registry --by tag --output csv > usage.csv
+  clean-registry usage --registry-config /etc/distribution/config.yml";
+
+const CHECK: &str = "What is found is grouped:
+  broken     an image cannot be pulled; ends with exit code 4
+  damaged    something is not as a registry writes it, and no image suffers
+  left over  what nothing needs: orphaned blobs, abandoned uploads, empty repositories
+
+Examples:
+  clean-registry check --storage /var/lib/registry
+  clean-registry check --storage /var/lib/registry --verify-content
+  clean-registry check --storage /var/lib/registry --repair
+  clean-registry check --registry-config /etc/distribution/config.yml --output json
+
+--repair does what check has shown as `repair:` and nothing else. Each repair is written to the journal.";
+
+const VERIFY: &str = "Examples:
+  clean-registry verify --storage /var/lib/registry
+  clean-registry verify --storage /var/lib/registry --output json
+
+Ends with exit code 4 if a tag cannot be pulled. `check` says more: what else is wrong, and what to do.";
+
 /// Keeps a container registry small without losing an image that somebody needs.
 ///
 /// Without a command it does the whole job: it looks at the registry, decides what goes and why, deletes it, collects the garbage,
@@ -24,9 +58,9 @@ const EXAMPLE: &str = r#"Example, with this config.json in the current directory
 #[derive(Debug, Parser)]
 #[command(name = "clean-registry", version, after_help = format!("{EXAMPLE}\n\n{EXIT_CODES}"), max_term_width = 100)]
 pub struct Arguments {
-    /// The configuration, JSON or YAML
-    #[arg(long, global = true, value_name = "FILE", default_value = "config.json")]
-    pub config: PathBuf,
+    /// The configuration, JSON or YAML [default: config.json]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// The directory of the journal, the vault and the cache
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -34,8 +68,8 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
     /// What standard output carries; with json the log goes to standard error
-    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
+    #[arg(long, global = true, value_enum, default_value_t = Form::Text)]
+    pub output: Form,
     /// Only repositories that match, for run and plan: * within a path component, ** across
     #[arg(long, global = true, value_name = "GLOB")]
     pub repo: Option<String>,
@@ -45,6 +79,83 @@ pub struct Arguments {
     /// What to do; run if nothing is named
     #[command(subcommand)]
     pub verb: Option<Verb>,
+}
+
+impl Arguments {
+    /// The configuration file, named or not.
+    #[must_use]
+    pub fn config_file(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(CONFIG))
+    }
+
+    /// What standard output carries, for the verbs that know two forms.
+    #[must_use]
+    pub const fn two_forms(&self) -> Output {
+        match self.output {
+            Form::Json => Output::Json,
+            Form::Text | Form::Csv => Output::Text,
+        }
+    }
+}
+
+/// What standard output carries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// For spreadsheets, from usage
+    Csv,
+}
+
+/// Which storage is meant. Without either option the configuration says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct StorageArguments {
+    /// The registry's storage: the directory that its configuration calls rootdirectory
+    #[arg(long, value_name = "DIR")]
+    pub storage: Option<PathBuf>,
+    /// The registry's own configuration file, which says where it stores
+    #[arg(long, value_name = "FILE", conflicts_with = "storage")]
+    pub registry_config: Option<PathBuf>,
+}
+
+impl StorageArguments {
+    /// Whether a storage was named at all.
+    #[must_use]
+    pub const fn is_named(&self) -> bool {
+        self.storage.is_some() || self.registry_config.is_some()
+    }
+
+    /// The configuration, with the storage that was named in place of its own. Where a storage was named, there need not be a
+    /// configuration file, unless one was named, too.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn config(
+        &self,
+        arguments: &Arguments,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Config, ConfigError> {
+        let needs_no_file = self.is_named() && arguments.config.is_none();
+        let mut config = if needs_no_file && !arguments.config_file().exists() {
+            Config::empty()
+        } else {
+            Config::load(arguments.config_file(), environment)?
+        };
+        if self.is_named() {
+            // It was said where: neither the address nor the container of some other registry has a say.
+            config.registry.url.clear();
+            config.registry.container.clear();
+            config.storage = StorageSection {
+                directory: self.storage.clone(),
+                registry_config: self.registry_config.clone(),
+                ..StorageSection::default()
+            };
+        }
+        Ok(config)
+    }
 }
 
 /// The verbs.
@@ -83,6 +194,36 @@ pub enum Verb {
     /// Without a configuration it needs the storage alone: clean-registry gc --storage /var/lib/registry
     #[command(after_help = GC_EXAMPLES)]
     Gc(GcArguments),
+    /// Show what takes the room: bytes by repository or by tag, as they lie in the storage
+    #[command(after_help = USAGE)]
+    Usage {
+        /// The storage.
+        #[command(flatten)]
+        storage: StorageArguments,
+        /// A line for each of these
+        #[arg(long, value_enum, default_value_t = By::Repository)]
+        by: By,
+    },
+    /// Find what is broken or left over in the storage; nothing is changed without --repair
+    #[command(after_help = CHECK)]
+    Check {
+        /// The storage.
+        #[command(flatten)]
+        storage: StorageArguments,
+        /// Read every blob and every link whole, and compare them with their digests
+        #[arg(long)]
+        verify_content: bool,
+        /// Rewrite links that are lost or damaged and whose content is certain; nothing is removed
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Prove that every tag can be pulled: that all it leads to is stored, in the right size
+    #[command(after_help = VERIFY)]
+    Verify {
+        /// The storage.
+        #[command(flatten)]
+        storage: StorageArguments,
+    },
     /// Look at the configuration
     Config {
         /// What to look at it for
@@ -118,17 +259,6 @@ Examples:
   clean-registry gc --storage /var/lib/registry --close-command 'systemctl stop docker-registry' \\
                     --open-command 'systemctl start docker-registry'
       the registry is down for as long as a second look and the sweep take";
-
-/// Where the registry stores, for what needs no more than that.
-#[derive(Debug, Clone, Default, Args)]
-pub struct StorageArguments {
-    /// The registry's storage: the rootdirectory of its configuration
-    #[arg(long, value_name = "DIR")]
-    pub storage: Option<PathBuf>,
-    /// The registry's own configuration, as this host sees it, with REGISTRY_* of this environment over it
-    #[arg(long, value_name = "FILE")]
-    pub registry_config: Option<PathBuf>,
-}
 
 /// What to collect and how.
 #[derive(Debug, Clone, Args)]
@@ -174,6 +304,15 @@ pub struct GcArguments {
     pub open_command: Option<String>,
 }
 
+/// What a line of the usage is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// A repository
+    Repository,
+    /// A tag, and in each repository all that has none
+    Tag,
+}
+
 /// What to look at a configuration for.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum ConfigVerb {
@@ -183,4 +322,30 @@ pub enum ConfigVerb {
     Schema,
     /// Read the policy back as a sentence
     Explain,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Arguments {
+        Arguments::try_parse_from(line.split(' ')).unwrap()
+    }
+
+    #[test]
+    fn a_named_storage_needs_no_configuration_file() {
+        let arguments = parsed("clean-registry check --storage /srv/registry");
+        let Some(Verb::Check { storage, .. }) = &arguments.verb else { panic!("{arguments:?}") };
+        let config = storage.config(&arguments, &BTreeMap::new()).unwrap();
+        assert_eq!(config.storage.directory.as_deref(), Some(Path::new("/srv/registry")));
+    }
+
+    #[test]
+    fn a_named_configuration_file_has_to_be_there() {
+        let arguments = parsed("clean-registry check --storage /srv/registry --config /nowhere.json");
+        let Some(Verb::Check { storage, .. }) = &arguments.verb else { panic!("{arguments:?}") };
+        assert!(storage.config(&arguments, &BTreeMap::new()).is_err());
+        let arguments = parsed("clean-registry verify");
+        assert!(StorageArguments::default().config(&arguments, &BTreeMap::new()).is_err());
+    }
 }

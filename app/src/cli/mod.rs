@@ -10,14 +10,15 @@ pub mod arguments;
 pub mod log;
 pub mod verb;
 
-use arguments::{Arguments, Verb};
+use arguments::{Arguments, Form, StorageArguments, Verb};
 use log::Terminal;
+use verb::check::{Depths, Repairs};
 
-use crate::config::{Config, StorageSection};
+use crate::config::Config;
 use crate::context::{Choices, Context};
 use crate::failure::{Exit, Failure};
 use crate::job::CollectWhen;
-use crate::report::Output;
+use crate::looking::Looking;
 
 /// Does what the command line says, and prints what became of it.
 pub async fn run() -> Exit {
@@ -59,6 +60,20 @@ async fn dispatch(arguments: &Arguments, environment: BTreeMap<String, String>) 
             Ok(Exit::Done)
         }
         Verb::Demo { keep } => verb::demo::run((*keep).into()).await,
+        Verb::Usage { storage, by } => {
+            let looking = looking(arguments, storage, environment).await?;
+            verb::usage::run(&looking, *by, arguments.output).await
+        }
+        Verb::Check { storage, verify_content, repair } => {
+            let looking = looking(arguments, storage, environment).await?;
+            let depths = if *verify_content { Depths::Content } else { Depths::Metadata };
+            let repairs = if *repair { Repairs::Do } else { Repairs::Show };
+            verb::check::run(&looking, depths, repairs, arguments.two_forms()).await
+        }
+        Verb::Verify { storage } => {
+            let looking = looking(arguments, storage, environment).await?;
+            verb::verify::run(&looking, arguments.two_forms()).await
+        }
         Verb::Config { what } => verb::config::run(arguments, *what, &environment),
         Verb::Gc(gc) => on_storage(arguments, gc, environment).await,
         verb => on_registry(arguments, verb, environment).await,
@@ -72,6 +87,27 @@ fn completions(shell: clap_complete::Shell) -> String {
     String::from_utf8_lossy(&script).replace("clean__subcmd__registry", "clean__registry")
 }
 
+/// What the verbs that read the storage, and need no registry, work with.
+async fn looking(
+    arguments: &Arguments,
+    storage: &StorageArguments,
+    environment: BTreeMap<String, String>,
+) -> Result<Looking, Failure> {
+    let mut config = storage.config(arguments, &environment).map_err(|error| {
+        let is_missing = arguments.config.is_none() && !arguments.config_file().exists();
+        let failure = Failure::from(error);
+        let hint = "name the registry's directory with --storage, or a configuration with --config";
+        if is_missing { failure.hinted(hint) } else { failure }
+    })?;
+    if storage.is_named() {
+        // It was said where to look: there is no need to ask the registry's container.
+        config.registry.container.clear();
+    }
+    let debug = environment.get("DEBUG").map(String::as_str);
+    log::begin(Terminal::Stderr, &log_file(arguments, &config), debug);
+    Looking::open(config, environment, arguments.state_dir.as_deref()).await
+}
+
 /// The verbs that talk to a registry.
 async fn on_registry(
     arguments: &Arguments,
@@ -79,9 +115,8 @@ async fn on_registry(
     environment: BTreeMap<String, String>,
 ) -> Result<Exit, Failure> {
     let is_run = matches!(verb, Verb::Run | Verb::Apply { .. } | Verb::Undo { .. });
-    let terminal =
-        if is_run && arguments.output == Output::Text { Terminal::Stdout } else { Terminal::Stderr };
-    let config = Config::load(&arguments.config, &environment)?;
+    let terminal = if is_run && arguments.output == Form::Text { Terminal::Stdout } else { Terminal::Stderr };
+    let config = Config::load(arguments.config_file(), &environment)?;
     log::begin(terminal, &log_file(arguments, &config), environment.get("DEBUG").map(String::as_str));
     let done = on_context(arguments, verb, config, environment).await;
     if let (Err(failure), true) = (&done, is_run) {
@@ -97,40 +132,15 @@ async fn on_storage(
     gc: &arguments::GcArguments,
     environment: BTreeMap<String, String>,
 ) -> Result<Exit, Failure> {
-    let config = gc.config(load_for_storage(arguments, &gc.place, &environment)?);
+    let config = gc.config(gc.place.config(arguments, &environment)?);
     let terminal =
-        if gc.plan || arguments.output == Output::Json { Terminal::Stderr } else { Terminal::Stdout };
+        if gc.plan || arguments.output == Form::Json { Terminal::Stderr } else { Terminal::Stdout };
     log::begin(terminal, &log_file(arguments, &config), environment.get("DEBUG").map(String::as_str));
     let done = verb::gc::run(arguments, gc, config, environment).await;
     if let (Err(failure), false) = (&done, gc.plan) {
         tracing::error!(target: log::FAILURE, "{}", failure.message);
     }
     done
-}
-
-/// The configuration for what needs no more than a storage: where one is named, there need be no file.
-fn load_for_storage(
-    arguments: &Arguments,
-    place: &arguments::StorageArguments,
-    environment: &BTreeMap<String, String>,
-) -> Result<Config, Failure> {
-    let is_named = place.storage.is_some() || place.registry_config.is_some();
-    let mut config = if is_named && !arguments.config.exists() {
-        Config::empty()
-    } else {
-        Config::load(&arguments.config, environment)?
-    };
-    if is_named {
-        // It was said where: neither the address nor the container of some other registry has a say.
-        config.registry.url.clear();
-        config.registry.container.clear();
-        config.storage = StorageSection {
-            directory: place.storage.clone(),
-            registry_config: place.registry_config.clone(),
-            ..StorageSection::default()
-        };
-    }
-    Ok(config)
 }
 
 async fn on_context(
@@ -142,7 +152,7 @@ async fn on_context(
     let choices = Choices {
         state_dir: arguments.state_dir.as_deref(),
         repo: arguments.repo.as_deref(),
-        output: arguments.output,
+        output: arguments.two_forms(),
     };
     let ctx = Context::new(&choices, config, environment)?;
     let collect_when = if arguments.always_collect { CollectWhen::Always } else { CollectWhen::Deleted };
@@ -168,6 +178,9 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
     }
     if arguments.always_collect && !matches!(verb, Verb::Run | Verb::Apply { .. }) {
         return misplaced("--always-collect", "run and apply");
+    }
+    if arguments.output == Form::Csv && !matches!(verb, Verb::Usage { .. }) {
+        return misplaced("--output csv", "usage");
     }
     Ok(())
 }

@@ -174,7 +174,14 @@ impl Collection<'_> {
                         outcome.restored += 1;
                     }
                 }
-                scan::read_manifests(self.storage, stored, known, self.memory, unread).await;
+                scan::read_manifests(
+                    self.storage,
+                    stored,
+                    known,
+                    scan::Reading { memory: self.memory, show: None },
+                    unread,
+                )
+                .await;
             }
             let marked = needed(stored, known, &Removed::new());
             let mut back = Vec::new();

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use clean_registry_core::name::Digest;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use rustix::fs::{
@@ -17,10 +18,12 @@ use rustix::fs::{
     statat, unlinkat,
 };
 use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
 
 use super::walk::{Walk, entry};
 use super::{
-    Depth, Entry, Folders, Hidden, Multipart, OnRead, QUARANTINE, Sink, Storage, StorageError, StorageLock,
+    Depth, Entry, Folders, Hidden, Multipart, OnDigest, OnRead, QUARANTINE, Sink, Storage, StorageError,
+    StorageLock,
 };
 
 /// More threads than this only queue up before the disk.
@@ -29,6 +32,9 @@ const MOST_THREADS: usize = 8;
 const LARGEST_READ: u64 = 64 << 20;
 /// Most manifests are read in one call.
 const FIRST_READ: usize = 16 << 10;
+
+/// What is read of a file at once to be hashed.
+const PIECE: usize = 256 << 10;
 
 /// A storage below a directory.
 #[derive(Debug)]
@@ -61,6 +67,21 @@ impl Local {
 
     fn called(&self, times: u64) {
         self.calls.fetch_add(times, Ordering::Relaxed);
+    }
+
+    fn open_now(&self, key: &str) -> Result<Option<File>, StorageError> {
+        self.called(3);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        match openat(&self.root, key, flags, Mode::empty()) {
+            Ok(file) => Ok(Some(file.into())),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(failed(key, error)),
+        }
+    }
+
+    fn digest_now(&self, key: &str) -> Result<Option<Digest>, StorageError> {
+        let Some(file) = self.open_now(key)? else { return Ok(None) };
+        digest_of(file).map(Some).map_err(|source| StorageError::Io { key: key.to_owned(), source })
     }
 
     fn read_now(&self, key: &str, reader: &mut Reader) -> Result<Option<Vec<u8>>, StorageError> {
@@ -335,6 +356,19 @@ impl Reader {
     }
 }
 
+/// The digest of a file of any size, piece by piece.
+fn digest_of(mut file: File) -> io::Result<Digest> {
+    let (mut hasher, mut piece) = (Sha256::new(), vec![0; PIECE]);
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(Digest::from_bytes(hasher.finalize().into())),
+            Ok(read) => hasher.update(&piece[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Work on the disk blocks its thread; the others go on.
 fn blocking<T>(work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
@@ -374,6 +408,24 @@ impl Storage for Local {
             blocking(|| {
                 self.side_by_side(&keys, |reader: &mut Reader, _, key| {
                     on_read(key.clone(), self.read_now(key, reader));
+                });
+            });
+        })
+    }
+
+    fn digest_all<'a>(&'a self, keys: Vec<String>, on_digest: OnDigest<'a>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            blocking(|| {
+                // A few large files are as much work as many small ones.
+                let next = AtomicUsize::new(0);
+                thread::scope(|scope| {
+                    for _ in 0..self.threads.min(keys.len()) {
+                        scope.spawn(|| {
+                            while let Some((_, key)) = pick(&keys, &next) {
+                                on_digest(key.clone(), self.digest_now(key));
+                            }
+                        });
+                    }
                 });
             });
         })

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use clean_registry_core::name::Bytes;
+use clean_registry_core::name::{Bytes, Digest};
 use clean_registry_core::stored::Stamp;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::{
-    Depth, Entry, Folders, Hidden, Multipart, OnRead, QUARANTINE, Sink, Storage, StorageError, StorageLock,
+    Depth, Entry, Folders, Hidden, Multipart, OnDigest, OnRead, QUARANTINE, Sink, Storage, StorageError,
+    StorageLock,
 };
 
 /// A storage in memory.
@@ -238,6 +239,15 @@ impl Storage for Memory {
             for key in keys {
                 let read = self.state().read(&key);
                 on_read(key, read);
+            }
+        })
+    }
+
+    fn digest_all<'a>(&'a self, keys: Vec<String>, on_digest: OnDigest<'a>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            for key in keys {
+                let read = self.state().read(&key);
+                on_digest(key, read.map(|bytes| bytes.map(|bytes| Digest::of(&bytes))));
             }
         })
     }

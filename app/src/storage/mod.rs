@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 
 use clean_registry_core::layout::PREFIX;
-use clean_registry_core::name::Bytes;
+use clean_registry_core::name::{Bytes, Digest};
 use clean_registry_core::stored::Stamp;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -76,6 +76,9 @@ pub type Sink<'a> = &'a (dyn Fn(Vec<Entry>) + Send + Sync);
 /// Takes files as they are read, in any order, from several threads.
 pub type OnRead<'a> = &'a (dyn Fn(String, Result<Option<Vec<u8>>, StorageError>) + Send + Sync);
 
+/// Takes the digests of files as their bytes are read, in any order, from several threads.
+pub type OnDigest<'a> = &'a (dyn Fn(String, Result<Option<Digest>, StorageError>) + Send + Sync);
+
 /// A registry's storage.
 ///
 /// There are no default implementations: what a backend does not say it does not do.
@@ -106,6 +109,10 @@ pub trait Storage: fmt::Debug + Send + Sync {
 
     /// Reads many files side by side. Each is handed over once.
     fn read_all<'a>(&'a self, keys: Vec<String>, on_read: OnRead<'a>) -> BoxFuture<'a, ()>;
+
+    /// Reads many files side by side, however large, and tells the digest of the bytes of each; `None` where there is no file. No
+    /// file is held in memory whole. Each is handed over once.
+    fn digest_all<'a>(&'a self, keys: Vec<String>, on_digest: OnDigest<'a>) -> BoxFuture<'a, ()>;
 
     /// What would be listed of a file; `None` if there is none.
     ///

@@ -7,5 +7,6 @@ mod interrupted;
 mod looking;
 mod refusing;
 mod secrets;
+mod storage;
 mod surroundings;
 mod usage;

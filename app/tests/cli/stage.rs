@@ -19,7 +19,7 @@ const SECONDS: &str = "120";
 
 /// What is different every time, and what stands for it. Images that go were created in years that are long gone, and
 /// always have the same digests.
-const FILTERS: [(&str, &str); 11] = [
+const FILTERS: [(&str, &str); 12] = [
     (r"127\.0\.0\.1:\d+", "[host]"),
     (r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d \[", "[time] ["),
     (r"20(2[4-9]|[3-9]\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[moment]"),
@@ -31,6 +31,7 @@ const FILTERS: [(&str, &str); 11] = [
     (r"sha256-[0-9a-f]{64}", "sha256-[digest]"),
     (r"sha256:[0-9a-f]{12}", "sha256:[short]"),
     (r"sha256-[0-9a-f]{12}…", "sha256-[short]…"),
+    (r"/([0-9a-f]{2}/)?[0-9a-f]{64}/", "/[hex]/"),
 ];
 
 /// A directory to run the program in, with a configuration.

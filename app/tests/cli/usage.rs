@@ -26,6 +26,9 @@ fn help() {
                    who needs it
       undo         Put back what a run deleted, as long as its garbage has not been collected
       runs         List the runs on this registry and what became of them
+      usage        Show what takes the room: bytes by repository or by tag, as they lie in the storage
+      check        Find what is broken or left over in the storage; nothing is changed without --repair
+      verify       Prove that every tag can be pulled: that all it leads to is stored, in the right size
       config       Look at the configuration
       demo         Show the whole job on a sample registry of its own; needs nothing else
       completions  Print the completions for a shell
@@ -34,9 +37,7 @@ fn help() {
 
     Options:
           --config <FILE>
-              The configuration, JSON or YAML
-              
-              [default: config.json]
+              The configuration, JSON or YAML [default: config.json]
 
           --state-dir <DIR>
               The directory of the journal, the vault and the cache
@@ -50,6 +51,7 @@ fn help() {
               Possible values:
               - text: For people
               - json: For programs
+              - csv:  For spreadsheets, from usage
               
               [default: text]
 
@@ -96,7 +98,7 @@ fn help() {
           --state-dir <DIR>  The directory of the journal, the vault and the cache
           --log-file <FILE>  The log file, beside the terminal [default: /var/logs/clean-registry.log]
           --output <OUTPUT>  What standard output carries; with json the log goes to standard error
-                             [default: text] [possible values: text, json]
+                             [default: text] [possible values: text, json, csv]
           --repo <GLOB>      Only repositories that match, for run and plan: * within a path component,
                              ** across
           --always-collect   Collect garbage even if nothing was deleted, for run and apply

@@ -19,8 +19,8 @@ pub fn run(
         print_json(&schemars::schema_for!(Config))?;
         return Ok(Exit::Done);
     }
-    let config = Config::load(&arguments.config, environment)?;
-    match (what, arguments.output) {
+    let config = Config::load(arguments.config_file(), environment)?;
+    match (what, arguments.two_forms()) {
         (ConfigVerb::Check, _) => check(arguments, &config),
         (_, Output::Json) => print_json(&config.policy())?,
         (_, Output::Text) => print(&sentence(&config)),
@@ -39,7 +39,7 @@ fn check(arguments: &Arguments, config: &Config) {
     {
         print("warning: no tag is protected, not even latest");
     }
-    print(&format!("{} is fine", arguments.config.display()));
+    print(&format!("{} is fine", arguments.config_file().display()));
 }
 
 fn sentence(config: &Config) -> String {

@@ -93,7 +93,7 @@ async fn plan(
 ) -> Result<Exit, Failure> {
     let scanned = gc::plan(storage, wishes, LetGo::default(), memory, Timestamp::now()).await?;
     let planned = Planned::new(storage, wishes, &scanned).await?;
-    match arguments.output {
+    match arguments.two_forms() {
         Output::Json => print_json(&planned)?,
         Output::Text => print(&planned.text()),
     }
@@ -101,7 +101,7 @@ async fn plan(
 }
 
 fn report(arguments: &Arguments, removed: &Removed) -> Result<Exit, Failure> {
-    match arguments.output {
+    match arguments.two_forms() {
         Output::Json => print_json(removed)?,
         Output::Text => print(&removed.text()),
     }

@@ -1,6 +1,7 @@
 //! The verbs, one a file.
 
 pub mod apply;
+pub mod check;
 pub mod config;
 pub mod demo;
 pub mod explain;
@@ -9,6 +10,8 @@ pub mod plan;
 pub mod run;
 pub mod runs;
 pub mod undo;
+pub mod usage;
+pub mod verify;
 
 use clean_registry_core::name::Tag;
 use serde::Serialize;

@@ -20,6 +20,9 @@ struct Line {
     manifests: usize,
     tags: usize,
     failed: usize,
+    /// Links of the storage that were repaired; absent if none were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repaired: Option<usize>,
     /// Garbage was collected in it: it cannot be taken back.
     collected: bool,
     /// `complete`, `in-part`, `resumed`; absent if it was interrupted.
@@ -51,13 +54,14 @@ fn line(run: &Run) -> Line {
         manifests: done.clone().filter(|(step, _)| moves_manifest(step.action)).count(),
         tags: done.map(|(step, _)| step.tags.len()).sum(),
         failed: failed.count(),
+        repaired: Some(run.journal.repaired()).filter(|repaired| *repaired > 0),
         collected: run.journal.collected(),
         ended: run.journal.ending(),
     }
 }
 
 fn text(line: &Line) -> String {
-    let Line { run, undoes, manifests, tags, failed, collected, ended } = line;
+    let Line { run, undoes, manifests, tags, failed, repaired, collected, ended } = line;
     let what =
         undoes.as_ref().map_or_else(|| "removed".to_owned(), |undone| format!("undid {undone}, put back"));
     let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
@@ -68,6 +72,9 @@ fn text(line: &Line) -> String {
         Some(Ending::Resumed) => "interrupted, taken over by a later run",
         None => "interrupted",
     };
+    if let Some(repaired) = repaired {
+        return format!("{run}  repaired {}  ({ended})", count(*repaired, "link", "links"));
+    }
     let (manifests, tags) = (count(*manifests, "manifest", "manifests"), count(*tags, "tag", "tags"));
     format!("{run}  {what} {manifests} and {tags}{failed}{collected}  ({ended})")
 }

@@ -7,13 +7,14 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clean_registry_core::layout::PREFIX;
-use clean_registry_core::name::Bytes;
+use clean_registry_core::name::{Bytes, Digest};
 use clean_registry_core::stored::Stamp;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use opendal::options::DeleteOptions;
 use opendal::{ErrorKind, Metadata, Operator};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 
 use self::failure::failed;
@@ -22,7 +23,8 @@ use self::s3::{Bucket, Doomed, Mark, Versioning, again};
 use self::transport::Counter;
 use self::versions::{delete_all, is_version, run_of_note};
 use super::{
-    Depth, Entry, Folders, Hidden, Multipart, OnRead, QUARANTINE, Sink, Storage, StorageError, StorageLock,
+    Depth, Entry, Folders, Hidden, Multipart, OnDigest, OnRead, QUARANTINE, Sink, Storage, StorageError,
+    StorageLock,
 };
 
 mod copies;
@@ -111,6 +113,30 @@ impl Object {
     #[must_use]
     pub fn with_breadth(self, breadth: Breadth) -> Self {
         Self { breadth, ..self }
+    }
+
+    /// The digest of a file's bytes, a piece at a time: a layer may be larger than the memory.
+    async fn digest_now(&self, key: &str) -> Result<Option<Digest>, StorageError> {
+        let opened = async { self.operator.reader(key).await?.into_bytes_stream(0..).await };
+        let mut pieces = match opened.await {
+            Ok(pieces) => pieces,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(key, &error)),
+        };
+        let mut hash = Sha256::new();
+        loop {
+            match pieces.try_next().await {
+                Ok(Some(piece)) => hash.update(&piece),
+                Ok(None) => return Ok(Some(Digest::from_bytes(hash.finalize().into()))),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => {
+                    return Err(StorageError::Unavailable {
+                        key: key.to_owned(),
+                        message: error.to_string(),
+                    });
+                }
+            }
+        }
     }
 
     fn next_number(&self) -> u64 {
@@ -355,6 +381,16 @@ impl Storage for Object {
                 on_read(key, read);
             });
             reads.buffer_unordered(self.breadth.reads).collect::<()>().await;
+        })
+    }
+
+    fn digest_all<'a>(&'a self, keys: Vec<String>, on_digest: OnDigest<'a>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let digests = stream::iter(keys).map(|key| async move {
+                let digest = self.digest_now(&key).await;
+                on_digest(key, digest);
+            });
+            digests.buffer_unordered(self.breadth.listings).collect::<()>().await;
         })
     }
 
