@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use clean_registry_core::audit::Promises;
 use clean_registry_core::policy::Policy;
+use clean_registry_core::policy::clock::Clock;
+use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
+
+use crate::age::AgeText;
 
 /// Why there is no configuration to work with.
 #[derive(Debug, Error)]
@@ -201,11 +205,44 @@ pub struct Cleanup {
     /// Tags that contain one of these never go: compared without case.
     #[serde(default)]
     pub protected_patterns: Vec<String>,
+    /// What the age of an image is measured by; with several the newest counts.
+    #[serde(default = "by_creation")]
+    pub clock: Vec<ClockName>,
+    /// Untagged manifests that nothing needs go this long after their last push, such as `7d`; by default never. Only the storage
+    /// shows them.
+    pub untagged: Option<AgeText>,
+}
+
+/// What the age of an image is measured by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClockName {
+    /// When it was created, as it says itself.
+    Created,
+    /// When its tag was last pushed, as the storage tells.
+    Pushed,
+}
+
+fn by_creation() -> Vec<ClockName> {
+    vec![ClockName::Created]
 }
 
 impl Default for Cleanup {
     fn default() -> Self {
-        Self { days_to_keep: u32::MAX, protected_tags: Vec::new(), protected_patterns: Vec::new() }
+        Self {
+            days_to_keep: u32::MAX,
+            protected_tags: Vec::new(),
+            protected_patterns: Vec::new(),
+            clock: by_creation(),
+            untagged: None,
+        }
+    }
+}
+
+impl Cleanup {
+    fn untagged(&self) -> Option<SignedDuration> {
+        let seconds = self.untagged?.0.0;
+        Some(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)))
     }
 }
 
@@ -379,6 +416,9 @@ impl Config {
         if registry.requests_per_second.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
             return wrong("registry.requests_per_second", "must be more than 0");
         }
+        if self.cleanup.as_ref().is_some_and(|cleanup| cleanup.clock.is_empty()) {
+            return wrong("cleanup.clock", "must name created, pushed or both");
+        }
         Ok(())
     }
 
@@ -386,8 +426,14 @@ impl Config {
     #[must_use]
     pub fn policy(&self) -> Policy {
         let cleanup = self.cleanup.clone().unwrap_or_default();
+        let clock = cleanup.clock.iter().map(|clock| match clock {
+            ClockName::Created => Clock::Created,
+            ClockName::Pushed => Clock::Pushed,
+        });
         Policy {
             days_to_keep: cleanup.days_to_keep,
+            clock: clock.collect(),
+            untagged: cleanup.untagged(),
             protected_tags: cleanup.protected_tags.into_iter().collect(),
             protected_patterns: cleanup.protected_patterns,
         }
@@ -406,6 +452,7 @@ impl Config {
     pub fn promises(&self) -> Promises {
         let cleanup = self.cleanup.clone().unwrap_or_default();
         Promises {
+            untagged: cleanup.untagged(),
             protected_tags: cleanup.protected_tags.into_iter().collect(),
             protected_patterns: cleanup.protected_patterns,
         }

@@ -4,6 +4,7 @@
 //! [`clean_registry_core`] decides between them. They act on a [`registry`] over HTTP and on the [`runtime`] its process
 //! lives in, and remember in [`state`]. The [`cli`] resolves what the user says, once.
 
+pub mod age;
 pub mod apply;
 pub mod cli;
 pub mod collect;

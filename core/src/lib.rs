@@ -10,12 +10,14 @@
 pub mod name;
 // What a manifest says, from its bytes.
 pub mod manifest;
-// What a registry holds, seen at one moment, holes included.
-pub mod inventory;
 // Distribution's storage paths and what they mean.
 pub mod layout;
 // What a storage holds, as one pass over it sees.
 pub mod stored;
+// Which stored bytes nobody needs.
+pub mod gc;
+// What a registry holds, seen at one moment, holes included.
+pub mod inventory;
 // Who needs whom.
 pub mod graph;
 // Keep on grounds, or remove for a cause.
@@ -30,8 +32,6 @@ pub mod audit;
 pub mod hazard;
 // What was done, and its inversion.
 pub mod journal;
-// Which stored bytes nobody needs.
-pub mod gc;
 // What a plan comes to, in numbers.
 pub mod report;
 

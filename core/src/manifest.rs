@@ -126,6 +126,19 @@ pub enum Source {
     Annotation,
     /// `created` of the newest entry of a schema 1 history.
     History,
+    /// The tag's link in the storage: when it was last pushed. No manifest says so.
+    Push,
+}
+
+impl Source {
+    /// What happened then: an image was created, or a tag pushed.
+    #[must_use]
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Config | Self::Annotation | Self::History => "created",
+            Self::Push => "pushed",
+        }
+    }
 }
 
 impl std::fmt::Display for Source {
@@ -134,6 +147,7 @@ impl std::fmt::Display for Source {
             Self::Config => "created in the image configuration",
             Self::Annotation => "the annotation org.opencontainers.image.created",
             Self::History => "created in the schema 1 history",
+            Self::Push => "the last push of the tag",
         })
     }
 }
