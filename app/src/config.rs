@@ -530,7 +530,7 @@ mod tests {
             (config.registry.user.as_str(), config.registry.password.0.as_str()),
             ("someuser", "somepass")
         );
-        assert_eq!(config.cleanup.days_to_keep, 30);
+        assert_eq!(config.cleanup.unwrap().days_to_keep, 30);
         assert_eq!(config.policy().protected_tags.len(), 3);
         assert_eq!(config.paths.host_storage.as_deref(), Some(Path::new("/some/path")));
         assert_eq!(config.collector_mode(), CollectorMode::Exec);

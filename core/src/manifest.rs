@@ -152,6 +152,17 @@ impl std::fmt::Display for Source {
     }
 }
 
+impl Created {
+    /// What an image configuration says of its creation, from its bytes; `None` if it says nothing.
+    ///
+    /// # Errors
+    /// When the bytes are not a JSON object, or `created` is not a text.
+    pub fn of_config(bytes: &[u8]) -> Result<Option<Self>, ManifestError> {
+        let text = document::config_created(bytes)?;
+        Ok(text.map(|text| Self { text, source: Source::Config }))
+    }
+}
+
 impl Manifest {
     /// Reads a manifest from its bytes.
     ///
@@ -170,8 +181,8 @@ impl Manifest {
     /// # Errors
     /// When the bytes are not a JSON object, or `created` is not a text.
     pub fn read_config(&mut self, bytes: &[u8]) -> Result<(), ManifestError> {
-        if let Some(text) = document::config_created(bytes)? {
-            self.created = Some(Created { text, source: Source::Config });
+        if let Some(created) = Created::of_config(bytes)? {
+            self.created = Some(created);
         }
         Ok(())
     }

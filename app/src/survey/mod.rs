@@ -11,8 +11,12 @@ use globset::GlobMatcher;
 use jiff::{SignedDuration, Timestamp};
 
 mod api;
+mod proof;
+mod storage;
 
 pub use api::Survey;
+pub use proof::{ProofError, prove_by_looking};
+pub use storage::{Seen, StorageSurvey};
 
 /// Clocks further apart than this are worth a word.
 const CLOCKS_AGREE: SignedDuration = SignedDuration::from_mins(10);
