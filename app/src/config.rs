@@ -530,7 +530,7 @@ mod tests {
             (config.registry.user.as_str(), config.registry.password.0.as_str()),
             ("someuser", "somepass")
         );
-        assert_eq!(config.cleanup.unwrap().days_to_keep, 30);
+        assert_eq!(config.policy().days_to_keep, 30);
         assert_eq!(config.policy().protected_tags.len(), 3);
         assert_eq!(config.paths.host_storage.as_deref(), Some(Path::new("/some/path")));
         assert_eq!(config.collector_mode(), CollectorMode::Exec);
@@ -574,12 +574,30 @@ mod tests {
         for (from, to) in [
             ("30", "-1"),
             ("30", "\"30\""),
-            ("\"http://127.0.0.1:5001\"", "\"\""),
+            ("\"days_to_keep\": 30,", "\"days_to_keep\": 30, \"untagged\": 7,"),
+            ("\"days_to_keep\": 30,", "\"days_to_keep\": 30, \"untagged\": \"7\","),
+            ("\"days_to_keep\": 30,", "\"days_to_keep\": 30, \"clock\": [],"),
+            ("\"days_to_keep\": 30,", "\"days_to_keep\": 30, \"clock\": [\"pulled\"],"),
             ("\"url\"", "\"concurrency\": 0, \"url\""),
             ("\"days_to_keep\": 30,", ""),
         ] {
             assert!(load("config.json", &SCRIPT.replacen(from, to, 1), &[]).is_err(), "{from} -> {to}");
         }
+    }
+
+    #[test]
+    fn clocks_and_a_rule_for_untagged_manifests_become_a_policy() {
+        let with = |more: &str| {
+            let text = SCRIPT.replacen("\"days_to_keep\": 30,", &format!("\"days_to_keep\": 30, {more}"), 1);
+            load("config.json", &text, &[]).unwrap()
+        };
+        let config = with(r#""untagged": "7d", "clock": ["created", "pushed"],"#);
+        let week = Some(SignedDuration::from_hours(7 * 24));
+        assert_eq!((config.policy().untagged, config.promises().untagged), (week, week));
+        assert_eq!(config.policy().clock, [Clock::Created, Clock::Pushed].into());
+        let simple = with("");
+        assert_eq!((simple.policy().untagged, simple.promises().untagged), (None, None));
+        assert_eq!(simple.policy().clock, [Clock::Created].into());
     }
 
     #[test]
