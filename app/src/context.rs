@@ -20,7 +20,7 @@ use crate::scan::ScanError;
 use crate::setting::{Setting, docker_config_dir};
 use crate::state::{Facts, IsRoot, State};
 use crate::storage::{Storage, StorageError};
-use crate::survey::{Scope, Seen, Sought, StorageSurvey, Survey, earlier, prove_by_looking};
+use crate::survey::{Scope, Seen, Sought, StorageSurvey, Survey, earlier, note_unserved, prove_by_looking};
 
 /// How often a request is tried again.
 const RETRIES: u32 = 5;
@@ -201,12 +201,13 @@ impl Context {
 
     /// What was seen in the storage, if it is this registry's.
     async fn seen(&self, storage: &Arc<dyn Storage>, seen: Seen) -> Result<Inventory, Failure> {
-        let Seen { repos, gaps, listed_elsewhere, holdings } = seen;
+        let Seen { mut repos, gaps, listed_elsewhere, holdings } = seen;
         let (powers, time) = if self.reader.is_over_storage() {
             (Powers::DeleteAndUntag, None)
         } else {
             let time = self.reader.ping().await?;
             let powers = prove_by_looking(&self.reader, storage, &holdings.stored).await?;
+            note_unserved(&self.reader, &mut repos).await;
             (powers.unwrap_or(Powers::DeleteOnly), time)
         };
         let taken_at = earlier(self.now, time);

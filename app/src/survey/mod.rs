@@ -15,7 +15,7 @@ mod proof;
 mod storage;
 
 pub use api::Survey;
-pub use proof::{ProofError, prove_by_looking};
+pub use proof::{ProofError, note_unserved, prove_by_looking};
 pub use storage::{Seen, StorageSurvey};
 
 /// Clocks further apart than this are worth a word.

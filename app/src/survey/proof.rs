@@ -3,14 +3,16 @@
 //! What is said in both is compared both ways, for the repositories that were pushed to last: a copy of a registry falls behind
 //! there first. Who is about to change anything asks for more: see [`crate::apply::prove_by_upload`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use clean_registry_core::inventory::Powers;
+use clean_registry_core::inventory::{Powers, Repo};
+use clean_registry_core::manifest::{Content, Manifest};
 use clean_registry_core::name::{Digest, RepoName, Tag};
 use clean_registry_core::stored::{Stamp, Stored, StoredRepo};
 use thiserror::Error;
 
+use super::whole_repository;
 use crate::registry::{Error, Reader, Reference};
 use crate::storage::Storage;
 
@@ -66,13 +68,26 @@ pub async fn prove_by_looking(
     let mut powers = None;
     for (name, repo) in sample(stored) {
         match proof.compare(name, repo).await {
-            Err(ProofError::Registry(Error::Forbidden { .. } | Error::Unauthorized { .. })) => {
-                tracing::debug!("{name} cannot be compared: this user may not read it");
+            Err(ProofError::Registry(error @ (Error::Forbidden { .. } | Error::Status { .. }))) => {
+                tracing::debug!("{name} cannot be compared: {error}");
             }
             compared => powers = powers.or(compared?),
         }
     }
     Ok(powers)
+}
+
+/// Notes which repositories hold manifests that the registry has in its storage and does not serve: Distribution 3 those of
+/// schema 1 (FACTS section 3, S7). What it does not serve it would not take back.
+pub async fn note_unserved(api: &Reader, repos: &mut BTreeMap<RepoName, Repo>) {
+    for (name, repo) in repos {
+        let of_schema_1 =
+            |(_, manifest): &(&Digest, &Arc<Manifest>)| matches!(manifest.content, Content::Schema1 { .. });
+        let Some((digest, _)) = repo.manifests.iter().find(of_schema_1) else { continue };
+        if let Err(error) = api.manifest(name, &Reference::Digest(*digest)).await {
+            repo.gaps.push(whole_repository(format!("manifest {digest} is stored and not served: {error}")));
+        }
+    }
 }
 
 /// The repositories that were pushed to last.
