@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clean_registry_core::audit::Promises;
 use clean_registry_core::policy::Policy;
+use clean_registry_core::policy::clock::Clock;
+use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -204,11 +206,44 @@ pub struct Cleanup {
     /// Tags that contain one of these never go: compared without case.
     #[serde(default)]
     pub protected_patterns: Vec<String>,
+    /// What the age of an image is measured by; with several the newest counts.
+    #[serde(default = "by_creation")]
+    pub clock: Vec<ClockName>,
+    /// Untagged manifests that nothing needs go this long after their last push, such as `7d`; by default never. Only the storage
+    /// shows them.
+    pub untagged: Option<AgeText>,
+}
+
+/// What the age of an image is measured by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClockName {
+    /// When it was created, as it says itself.
+    Created,
+    /// When its tag was last pushed, as the storage tells.
+    Pushed,
+}
+
+fn by_creation() -> Vec<ClockName> {
+    vec![ClockName::Created]
 }
 
 impl Default for Cleanup {
     fn default() -> Self {
-        Self { days_to_keep: u32::MAX, protected_tags: Vec::new(), protected_patterns: Vec::new() }
+        Self {
+            days_to_keep: u32::MAX,
+            protected_tags: Vec::new(),
+            protected_patterns: Vec::new(),
+            clock: by_creation(),
+            untagged: None,
+        }
+    }
+}
+
+impl Cleanup {
+    fn untagged(&self) -> Option<SignedDuration> {
+        let seconds = self.untagged?.0.0;
+        Some(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)))
     }
 }
 
@@ -405,6 +440,9 @@ impl Config {
         if registry.requests_per_second.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
             return wrong("registry.requests_per_second", "must be more than 0");
         }
+        if self.cleanup.as_ref().is_some_and(|cleanup| cleanup.clock.is_empty()) {
+            return wrong("cleanup.clock", "must name created, pushed or both");
+        }
         Ok(())
     }
 
@@ -412,8 +450,14 @@ impl Config {
     #[must_use]
     pub fn policy(&self) -> Policy {
         let cleanup = self.cleanup.clone().unwrap_or_default();
+        let clock = cleanup.clock.iter().map(|clock| match clock {
+            ClockName::Created => Clock::Created,
+            ClockName::Pushed => Clock::Pushed,
+        });
         Policy {
             days_to_keep: cleanup.days_to_keep,
+            clock: clock.collect(),
+            untagged: cleanup.untagged(),
             protected_tags: cleanup.protected_tags.into_iter().collect(),
             protected_patterns: cleanup.protected_patterns,
         }
@@ -432,6 +476,7 @@ impl Config {
     pub fn promises(&self) -> Promises {
         let cleanup = self.cleanup.clone().unwrap_or_default();
         Promises {
+            untagged: cleanup.untagged(),
             protected_tags: cleanup.protected_tags.into_iter().collect(),
             protected_patterns: cleanup.protected_patterns,
         }
@@ -525,7 +570,7 @@ mod tests {
             (config.registry.user.as_str(), config.registry.password.0.as_str()),
             ("someuser", "somepass")
         );
-        assert_eq!(config.cleanup.as_ref().unwrap().days_to_keep, 30);
+        assert_eq!(config.policy().days_to_keep, 30);
         assert_eq!(config.policy().protected_tags.len(), 3);
         assert_eq!(config.paths.host_storage.as_deref(), Some(Path::new("/some/path")));
         assert_eq!(config.collector_mode(), CollectorMode::Exec);
@@ -569,12 +614,30 @@ mod tests {
         for (from, to) in [
             ("30", "-1"),
             ("30", "\"30\""),
-            ("\"http://127.0.0.1:5001\"", "\"\""),
+            ("\"days_to_keep\": 30,", "\"days_to_keep\": 30, \"untagged\": 7,"),
+            ("\"days_to_keep\": 30,", "\"days_to_keep\": 30, \"untagged\": \"7\","),
+            ("\"days_to_keep\": 30,", "\"days_to_keep\": 30, \"clock\": [],"),
+            ("\"days_to_keep\": 30,", "\"days_to_keep\": 30, \"clock\": [\"pulled\"],"),
             ("\"url\"", "\"concurrency\": 0, \"url\""),
             ("\"days_to_keep\": 30,", ""),
         ] {
             assert!(load("config.json", &SCRIPT.replacen(from, to, 1), &[]).is_err(), "{from} -> {to}");
         }
+    }
+
+    #[test]
+    fn clocks_and_a_rule_for_untagged_manifests_become_a_policy() {
+        let with = |more: &str| {
+            let text = SCRIPT.replacen("\"days_to_keep\": 30,", &format!("\"days_to_keep\": 30, {more}"), 1);
+            load("config.json", &text, &[]).unwrap()
+        };
+        let config = with(r#""untagged": "7d", "clock": ["created", "pushed"],"#);
+        let week = Some(SignedDuration::from_hours(7 * 24));
+        assert_eq!((config.policy().untagged, config.promises().untagged), (week, week));
+        assert_eq!(config.policy().clock, [Clock::Created, Clock::Pushed].into());
+        let simple = with("");
+        assert_eq!((simple.policy().untagged, simple.promises().untagged), (None, None));
+        assert_eq!(simple.policy().clock, [Clock::Created].into());
     }
 
     #[test]

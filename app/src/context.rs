@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use clean_registry_core::inventory::Inventory;
+use clean_registry_core::inventory::{Inventory, Powers};
 use clean_registry_core::name::{RepoName, count};
 use globset::GlobBuilder;
 use jiff::Timestamp;
+use tokio::sync::OnceCell;
 
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
@@ -14,9 +16,11 @@ use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::registry::{Credentials, Options, Reader, Secret, connect, docker_credentials};
 use crate::report::Output;
-use crate::setting::docker_config_dir;
+use crate::scan::ScanError;
+use crate::setting::{Setting, docker_config_dir};
 use crate::state::{Facts, IsRoot, State};
-use crate::survey::{Scope, Sought, Survey};
+use crate::storage::{Storage, StorageError};
+use crate::survey::{Scope, Seen, Sought, StorageSurvey, Survey, earlier, note_unserved, prove_by_looking};
 
 /// How often a request is tried again.
 const RETRIES: u32 = 5;
@@ -55,19 +59,29 @@ pub struct Context {
     pub output: Output,
     /// The moment that ages are measured from.
     pub now: Timestamp,
+    /// Found when it is first asked for.
+    setting: OnceCell<Result<Setting, Failure>>,
+    /// The storage, unless it turned out that it cannot be read.
+    storage: OnceCell<Option<Arc<dyn Storage>>>,
 }
 
 impl Context {
-    /// Resolves everything. Nothing is sent yet.
+    /// Resolves everything. Nothing is sent to the registry yet. Without an address the registry is its storage.
     ///
     /// # Errors
-    /// When the configuration, the credentials or the glob are not usable.
-    pub fn new(
+    /// When the configuration, the credentials or the glob are not usable, or there is neither an address nor a storage.
+    pub async fn new(
         choices: &Choices<'_>,
         config: Config,
         environment: BTreeMap<String, String>,
     ) -> Result<Self, Failure> {
-        let reader = connect_to(&config, &environment)?;
+        let (setting, reader) = if config.registry.url.is_empty() {
+            let setting = Setting::find(&config, &environment).await?;
+            let reader = Reader::over_storage(storage_of(&setting)?);
+            (OnceCell::new_with(Some(Ok(setting))), reader)
+        } else {
+            (OnceCell::new(), connect_to(&config, &environment)?)
+        };
         let directory = state_directory(choices.state_dir, &config, &environment);
         let state = State::new(&directory, reader.host());
         Ok(Self {
@@ -81,25 +95,48 @@ impl Context {
             reader,
             state,
             environment,
+            setting,
+            storage: OnceCell::new(),
         })
     }
 
-    /// Surveys the registry as far as `scope` goes, and keeps what was learned.
+    /// Where the registry runs and stores, found once.
+    ///
+    /// # Errors
+    /// When something that is configured is not there or not understood. Who needs the API alone can go on without.
+    pub async fn setting(&self) -> Result<&Setting, Failure> {
+        let find = || async { Ok(Setting::find(&self.config, &self.environment).await?) };
+        self.setting.get_or_init(find).await.as_ref().map_err(Clone::clone)
+    }
+
+    /// The registry's storage, if it can be reached from here; found once, with a warning where it was to be found and was not.
+    pub async fn storage(&self) -> Option<&Arc<dyn Storage>> {
+        let find = || async {
+            match self.setting().await {
+                Ok(setting) => setting.storage.clone(),
+                Err(failure) => {
+                    tracing::warn!("the storage is not read: {}", failure.message);
+                    None
+                }
+            }
+        };
+        self.storage.get_or_init(find).await.as_ref()
+    }
+
+    /// Surveys the registry as far as `scope` goes, and keeps what was learned. Where the storage can be read, it is read there.
     ///
     /// `also` names manifests to look for although no tag may lead to them.
     ///
     /// # Errors
-    /// When the registry cannot be reached or listed at all.
+    /// When the registry cannot be reached or listed at all, or the storage is not its own.
     pub async fn survey(
         &self,
         scope: &Scope,
         also: &BTreeMap<RepoName, Sought>,
     ) -> Result<Inventory, Failure> {
-        let Self { reader, facts, progress, .. } = self;
-        tracing::debug!("surveying {}", reader.host());
-        let survey = Survey { reader, facts, scope, also, progress };
+        tracing::debug!("surveying {}", self.reader.host());
         let inventory = tokio::select! {
-            inventory = survey.take(self.now) => inventory?,
+            inventory = self.look(scope, also) => inventory?,
             () = self.interrupt.set() => return Err(Failure::new(Exit::Interrupted, "interrupted; nothing was done")),
         };
         for gap in inventory.gap_lines() {
@@ -113,15 +150,80 @@ impl Context {
             tracing::warn!("what was learned is not kept for the next run: {error}");
         }
         let tags: usize = inventory.repos.values().map(|repo| repo.tags.len()).sum();
-        let (repositories, requests) = (inventory.repos.len(), reader.requests());
         tracing::info!(
             "surveyed {} with {} in {}",
-            count(repositories, "repository", "repositories"),
+            count(inventory.repos.len(), "repository", "repositories"),
             count(tags, "tag", "tags"),
-            count(requests, "request", "requests"),
+            count(self.requests(), "request", "requests"),
         );
         Ok(inventory)
     }
+
+    /// What was asked of the registry and of its storage so far.
+    fn requests(&self) -> u64 {
+        let storage = self.storage.get().and_then(Option::as_ref).map(|storage| storage.requests());
+        match storage {
+            Some(requests) if !self.reader.is_over_storage() => requests + self.reader.requests(),
+            Some(requests) => requests,
+            None => self.reader.requests(),
+        }
+    }
+
+    async fn look(&self, scope: &Scope, also: &BTreeMap<RepoName, Sought>) -> Result<Inventory, Failure> {
+        let Self { reader, facts, progress, .. } = self;
+        if let Some(storage) = self.storage().await {
+            let survey = StorageSurvey { storage: &**storage, facts, scope, also, progress };
+            match survey.take().await {
+                Ok(seen) => return self.seen(storage, seen).await,
+                // A new registry has nothing yet; the address will tell whether that is so.
+                Err(ScanError::NotARegistry(_)) if !reader.is_over_storage() => {
+                    return self.seen(storage, survey.nothing()).await;
+                }
+                Err(error) if self.may_do_without(&error) => {
+                    tracing::warn!("the storage is not read: {error}");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Survey { reader, facts, scope, also, progress }.take(self.now).await?)
+    }
+
+    /// A storage that nobody has to be able to read from here: the registry itself tells of it, with less in it.
+    fn may_do_without(&self, error: &ScanError) -> bool {
+        use std::io::ErrorKind::PermissionDenied;
+        let is_closed = match error {
+            ScanError::Storage(StorageError::Io { source, .. }) => source.kind() == PermissionDenied,
+            ScanError::Storage(StorageError::Denied { .. }) => true,
+            _ => false,
+        };
+        is_closed && !self.reader.is_over_storage()
+    }
+
+    /// What was seen in the storage, if it is this registry's.
+    async fn seen(&self, storage: &Arc<dyn Storage>, seen: Seen) -> Result<Inventory, Failure> {
+        let Seen { mut repos, gaps, listed_elsewhere, holdings } = seen;
+        let (powers, time) = if self.reader.is_over_storage() {
+            (Powers::DeleteAndUntag, None)
+        } else {
+            let time = self.reader.ping().await?;
+            let powers = prove_by_looking(&self.reader, storage, &holdings.stored).await?;
+            note_unserved(&self.reader, &mut repos).await;
+            (powers.unwrap_or(Powers::DeleteOnly), time)
+        };
+        let taken_at = earlier(self.now, time);
+        let inventory = Inventory::of(self.reader.host().to_owned(), taken_at, powers, repos);
+        Ok(Inventory { gaps, listed_elsewhere, storage: Some(Arc::new(holdings)), ..inventory })
+    }
+}
+
+/// The storage that is all there is of a registry.
+fn storage_of(setting: &Setting) -> Result<Arc<dyn Storage>, Failure> {
+    if let Some(storage) = &setting.storage {
+        return Ok(Arc::clone(storage));
+    }
+    let why = setting.out_of_reach.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    Err(Failure::new(Exit::Usage, format!("there is neither registry.url nor a storage to read{why}"))
+        .hinted("name registry.url, or the directory that the registry stores in as storage.directory"))
 }
 
 /// The registry at `registry.url`. Nothing is sent yet.

@@ -35,7 +35,7 @@ pub const EXIT_CODES: &str = "Exit codes:
   130  interrupted";
 
 /// Why the program ends without having done its work.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failure {
     /// The exit code.
     pub exit: Exit,
@@ -143,9 +143,36 @@ impl From<crate::state::StateError> for Failure {
     }
 }
 
+impl From<crate::survey::ProofError> for Failure {
+    fn from(error: crate::survey::ProofError) -> Self {
+        match error {
+            crate::survey::ProofError::Registry(error) => error.into(),
+            error => Self { exit: Exit::Unsafe, hint: error.hint(), message: error.to_string() },
+        }
+    }
+}
+
+impl From<crate::apply::Unproven> for Failure {
+    fn from(error: crate::apply::Unproven) -> Self {
+        use crate::apply::Unproven as E;
+        match error {
+            E::Different(error) => error.into(),
+            E::Storage(error) => error.into(),
+            E::Refused(crate::registry::Refusal::Other(error)) => error.into(),
+            E::Refused(refusal) => {
+                let hint = refusal.hint();
+                Self { exit: Exit::Unsafe, hint, message: E::Refused(refusal).to_string() }
+            }
+        }
+    }
+}
+
 impl From<crate::registry::Error> for Failure {
     fn from(error: crate::registry::Error) -> Self {
         use crate::registry::Error as E;
+        if let E::Storage(error) = error {
+            return error.into();
+        }
         let exit = match &error {
             E::Address { .. } | E::Certificate { .. } => Exit::Usage,
             _ => Exit::Unreachable,

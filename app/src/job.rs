@@ -1,6 +1,7 @@
 //! The whole job: survey, judge, draw, audit, apply, collect, measure, report.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use clean_registry_core::audit::{Audited, Sound, audit};
 use clean_registry_core::decision::Decision;
@@ -13,7 +14,7 @@ use clean_registry_core::policy::{RepoVerdicts, Verdicts, judge};
 use clean_registry_core::report::summarize;
 use futures_util::{StreamExt as _, stream};
 
-use crate::apply::{Applied, Apply};
+use crate::apply::{Applied, Apply, prove_by_upload};
 use crate::collect::{CollectError, Collector, measure_on_host, start_again};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -23,6 +24,7 @@ use crate::report::{Collection, Report};
 use crate::runtime::docker;
 use crate::runtime::measure::Measured;
 use crate::state::{Lock, RunLog};
+use crate::storage::Storage;
 use crate::survey::Scope;
 
 /// Runs that are remembered, beside those that can still be undone.
@@ -58,6 +60,10 @@ pub struct Drawn {
 /// One that is absent makes its index a gap, as if nothing had been known: no undo could put that index back.
 pub async fn decide(ctx: &Context, inventory: Inventory) -> Drawn {
     let mut drawn = decide_on(ctx, inventory);
+    if drawn.inventory.storage.is_some() {
+        // What the storage shows is here.
+        return drawn;
+    }
     let mut seen = BTreeSet::new();
     loop {
         let steps =
@@ -244,6 +250,7 @@ impl<'a> Work<'a> {
             report.collection = self.not_collected();
             return Ok(report.with_gaps(has_wide_gaps(inventory)));
         }
+        self.prepare(plan, inventory).await?;
         let before = self.measure().await;
         let log = self.ctx.state.begin(plan, self.ctx.now)?;
         plan.steps.iter().for_each(announce);
@@ -271,6 +278,51 @@ impl<'a> Work<'a> {
         Ok(report)
     }
 
+    /// Makes sure that what is about to be changed is what was read, and that a storage is changed by nobody else.
+    async fn prepare(&self, plan: &Plan, inventory: &Inventory) -> Result<(), Failure> {
+        if plan.steps.is_empty() {
+            return Ok(());
+        }
+        if self.writer.reader().is_over_storage() {
+            return self.close_for_storage().await;
+        }
+        match self.read_storage(inventory).await {
+            Some(storage) => {
+                let repositories: BTreeSet<&RepoName> =
+                    plan.steps.iter().map(|step| &step.repository).collect();
+                Ok(prove_by_upload(&self.writer, &**storage, repositories.into_iter()).await?)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The storage beside the API, if the inventory was taken from it.
+    async fn read_storage(&self, inventory: &Inventory) -> Option<&Arc<dyn Storage>> {
+        let is_beside = inventory.storage.is_some() && !self.ctx.reader.is_over_storage();
+        if is_beside { self.ctx.storage().await } else { None }
+    }
+
+    /// Makes sure that no registry is at work on the storage, before anything in it is changed; called once a run, after the plan
+    /// has passed its audit and before the first step, and only where the registry is its storage and has no address.
+    ///
+    /// When it returns `Ok`, no process writes to the storage until the end of the run: what is read from then on stays so, but
+    /// for what the run itself does. It changes nothing in the storage.
+    ///
+    /// # Errors
+    /// When a registry may be at work on it: nothing has been changed then.
+    async fn close_for_storage(&self) -> Result<(), Failure> {
+        let setting = self.ctx.setting().await?;
+        if let Some(container) = &setting.container
+            && !container.is_running().await.map_err(CollectError::from)?
+        {
+            return Ok(());
+        }
+        let host = self.ctx.reader.host();
+        Err(Failure::new(Exit::Unsafe, format!("a registry may be at work on {host}")).hinted(
+            "name registry.url to delete over its interface, or registry.container and stop that; nothing was changed",
+        ))
+    }
+
     /// Whether garbage is to be collected, given whether this run deletes something.
     fn collects(&self, deletes: bool) -> bool {
         let wanted = match self.collect_when {
@@ -284,7 +336,9 @@ impl<'a> Work<'a> {
     async fn apply(&self, sound: &Sound, inventory: &Inventory, log: &RunLog) -> Result<Applied, Failure> {
         let Context { progress, interrupt, state, .. } = self.ctx;
         let vault = state.vault();
-        let apply = Apply { writer: &self.writer, inventory, vault: &vault, log, progress, interrupt };
+        let storage = self.read_storage(inventory).await;
+        let apply =
+            Apply { writer: &self.writer, storage, inventory, vault: &vault, log, progress, interrupt };
         Ok(apply.run(sound).await?)
     }
 

@@ -101,6 +101,6 @@ fn is_unseen(repo: &Repo, sought: &Sought) -> bool {
     repo.gaps.iter().any(|gap| match &gap.concerns {
         Concern::Repository => true,
         Concern::Manifest(digest) => sought.unfinished.contains(digest),
-        Concern::Tag(_) => false,
+        Concern::Nothing | Concern::Tag(_) => false,
     })
 }

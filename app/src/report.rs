@@ -99,7 +99,7 @@ pub struct Storage {
     pub after: Option<Bytes>,
     /// Bytes that are gone, measured.
     pub freed: Option<Freed>,
-    /// Bytes that might have been freed, by what manifests say.
+    /// Bytes that might have been freed; exact if the storage was read.
     pub estimate: Estimate,
     /// Where it was measured, or why it was not.
     pub measured: String,
@@ -235,14 +235,14 @@ impl Report {
         let mut lines =
             vec![format!("Storage: {before} before, {after} after, {freed} freed (measured {measured})")];
         #[expect(clippy::cast_precision_loss, reason = "a share is compared")]
-        let far = freed.0.abs_diff(estimate.0.0) as f64 > FAR * estimate.0.0 as f64;
-        if far && freed.0.abs_diff(estimate.0.0) > FAR_AT_LEAST {
-            let why = if freed.0 > estimate.0.0 {
+        let far = freed.0.abs_diff(estimate.bytes.0) as f64 > FAR * estimate.bytes.0 as f64;
+        if far && freed.0.abs_diff(estimate.bytes.0) > FAR_AT_LEAST {
+            let why = if freed.0 > estimate.bytes.0 {
                 "the collection also removed garbage from before this run"
             } else {
                 "images pushed meanwhile, or manifests that no tag leads to, hold the rest"
             };
-            lines.push(format!("hint: the plan's estimate was {}: {why}", estimate.0));
+            lines.push(format!("hint: the plan's estimate was {}: {why}", estimate.bytes));
         }
         lines
     }

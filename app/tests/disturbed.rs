@@ -46,7 +46,7 @@ impl Scene {
         Self { directory, server, client }
     }
 
-    fn context(&self) -> Context {
+    async fn context(&self) -> Context {
         let path = self.directory.path().join("config.json");
         let text = json!({
             "registry": { "url": self.server.url() },
@@ -55,16 +55,16 @@ impl Scene {
         });
         std::fs::write(&path, text.to_string()).unwrap();
         let config = Config::load(&path, &BTreeMap::new()).unwrap();
-        Context::new(&Choices::default(), config, BTreeMap::new()).unwrap()
+        Context::new(&Choices::default(), config, BTreeMap::new()).await.unwrap()
     }
 
     async fn run(&self) -> Result<Report, Failure> {
-        let ctx = self.context();
+        let ctx = self.context().await;
         job::run(&ctx, Work::begin(&ctx, CollectWhen::Never).await?).await
     }
 
     async fn run_and_collect(&self) -> Result<Report, Failure> {
-        let ctx = self.context();
+        let ctx = self.context().await;
         let work = Work::begin(&ctx, CollectWhen::Deleted).await?;
         let storage = Arc::new(Local::open(self.store().root()).unwrap());
         let native = Native::undisturbed(storage, ctx.interrupt.clone()).await?;
@@ -103,7 +103,7 @@ impl Scene {
     }
 
     async fn undo(&self, run: &str) -> Result<Exit, Failure> {
-        verb::undo::run(&self.context(), Some(run)).await
+        verb::undo::run(&self.context().await, Some(run)).await
     }
 
     fn store(&self) -> Store {
@@ -400,7 +400,7 @@ async fn wherever_a_run_is_killed_the_next_one_finishes_and_both_can_be_undone()
             for digest in goes {
                 assert!(!scene.has("app", digest).await, "{generation:?} {skipped}: {digest}");
             }
-            let runs = scene.context().state.runs().unwrap();
+            let runs = scene.context().await.state.runs().unwrap();
             for run in runs.iter().rev() {
                 assert_eq!(scene.undo(&run.name).await.unwrap(), Exit::Done, "{generation:?} {skipped}");
             }

@@ -129,7 +129,9 @@ fn keys() -> Vec<String> {
     let names = |object: &Value| object.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let mut keys = Vec::new();
     for section in names(&schema["properties"]) {
-        match schema["properties"][&section]["$ref"].as_str() {
+        let property = &schema["properties"][&section];
+        // A section that may be missing is one of two things.
+        match property["$ref"].as_str().or(property["anyOf"][0]["$ref"].as_str()) {
             Some(reference) => {
                 let properties =
                     schema.pointer(&format!("{}/properties", reference.trim_start_matches('#'))).unwrap();

@@ -87,14 +87,11 @@ pub fn once(shape: &[&str]) -> io::Result<()> {
 
 /// The processor seconds of judging, drawing, auditing and all three, and how many steps came out.
 fn decide(inventory: &Inventory) -> io::Result<([f64; 4], usize)> {
-    let policy = Policy {
-        days_to_keep: 30,
-        protected_tags: ["latest".to_owned()].into(),
-        protected_patterns: vec!["release".to_owned()],
-    };
+    let policy = Policy::simple(30, ["latest".to_owned()].into(), vec!["release".to_owned()]);
     let promises = Promises {
         protected_tags: policy.protected_tags.clone(),
         protected_patterns: policy.protected_patterns.clone(),
+        untagged: policy.untagged,
     };
     let now = inventory.taken_at;
     let begun = cpu_seconds()?;
@@ -129,7 +126,7 @@ fn inventory(tags: usize, repositories: usize, unreadable: usize) -> io::Result<
         repos.insert(format!("team/app-{repository:04}").parse().map_err(io::Error::other)?, repo);
     }
     let registry = "registry.example".to_owned();
-    Ok(Inventory { registry, taken_at: now, powers: Powers::DeleteAndUntag, repos, gaps: Vec::new() })
+    Ok(Inventory::of(registry, now, Powers::DeleteAndUntag, repos))
 }
 
 fn tagged(number: usize, now: Timestamp) -> (String, Manifest) {

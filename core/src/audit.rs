@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Powers};
 use crate::name::{Digest, RepoName, Tag};
 use crate::plan::{Action, FORMAT, Plan, Step};
 
@@ -55,6 +56,8 @@ pub struct Promises {
     pub protected_tags: BTreeSet<String>,
     /// Tags that contain one of these, in whatever case, never go.
     pub protected_patterns: Vec<String>,
+    /// Untagged manifests that nothing needs may go this long after their last push; `None`: never.
+    pub untagged: Option<SignedDuration>,
 }
 
 /// Why a plan must not be applied at all.
@@ -78,6 +81,12 @@ pub enum Unsound {
         step: String,
         /// The tag.
         tag: Tag,
+    },
+    /// A step removes an untagged manifest, and the owner has not asked for that.
+    #[error("{step} would remove an untagged manifest, and no rule says so")]
+    NotAskedFor {
+        /// The step.
+        step: String,
     },
     /// A step is not of the form its action demands.
     #[error("{step}: {why}")]
@@ -130,15 +139,46 @@ pub fn audit(plan: Plan, inventory: &Inventory, promises: &Promises) -> Result<A
         by_repo.entry(&step.repository).or_default().push(position);
     }
     let mut stale: BTreeMap<usize, String> = BTreeMap::new();
+    let surroundings = Surroundings {
+        powers: inventory.powers,
+        now: inventory.taken_at,
+        untagged: promises.untagged,
+        listed: listed_by_what_stays(&plan, inventory),
+    };
     for (name, positions) in by_repo {
         let steps = positions.iter().map(|position| (*position, &plan.steps[*position]));
         match inventory.repos.get(name) {
-            Some(repo) => stale.extend(RepoAudit::new(repo, inventory.powers, steps).run()?),
+            Some(repo) => stale.extend(RepoAudit::new(repo, &surroundings, steps).run()?),
             None => stale
                 .extend(positions.iter().map(|position| (*position, "the repository is gone".to_owned()))),
         }
     }
     Ok(split(plan, &stale))
+}
+
+/// What an audit of one repository has to know beyond it.
+struct Surroundings {
+    powers: Powers,
+    now: Timestamp,
+    untagged: Option<SignedDuration>,
+    /// What some index lists that no step deletes, in whatever repository.
+    listed: BTreeSet<Digest>,
+}
+
+/// Asked for only where a plan removes untagged manifests.
+fn listed_by_what_stays(plan: &Plan, inventory: &Inventory) -> BTreeSet<Digest> {
+    if !plan.steps.iter().any(Step::claims_untagged) {
+        return BTreeSet::new();
+    }
+    let deletes = plan.steps.iter().filter(|step| step.action == Action::Delete);
+    let deleted: BTreeSet<(&RepoName, Digest)> =
+        deletes.map(|step| (&step.repository, step.digest)).collect();
+    let mut listed = inventory.listed_elsewhere.clone();
+    for (name, repo) in &inventory.repos {
+        let staying = repo.manifests.iter().filter(|(digest, _)| !deleted.contains(&(name, **digest)));
+        listed.extend(staying.flat_map(|(_, manifest)| manifest.children().iter().map(|child| child.digest)));
+    }
+    listed
 }
 
 fn split(mut plan: Plan, why: &BTreeMap<usize, String>) -> Audited {
@@ -167,6 +207,9 @@ fn check_form(step: &Step) -> Result<(), Unsound> {
 fn check_promises(step: &Step, promises: &Promises) -> Result<(), Unsound> {
     if !matches!(step.action, Action::Delete | Action::Untag) {
         return Ok(());
+    }
+    if step.claims_untagged() && promises.untagged.is_none() {
+        return Err(Unsound::NotAskedFor { step: step.to_string() });
     }
     let broken = step.tags.iter().find(|tag| {
         let name = tag.as_str();

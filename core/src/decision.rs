@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::Source;
@@ -97,7 +97,7 @@ pub enum Ground {
     },
     /// Younger than the policy keeps.
     Young {
-        /// When it was created.
+        /// When it was created, or pushed.
         created: Timestamp,
         /// Where that was found.
         source: Source,
@@ -128,6 +128,15 @@ pub enum Ground {
         /// The strongest ground of that manifest.
         because: Box<Ground>,
     },
+    /// A manifest: untagged, and pushed too short a time ago.
+    RecentlyPushed {
+        /// When it was last pushed.
+        pushed: Timestamp,
+        /// How long ago it must have been.
+        keep: SignedDuration,
+    },
+    /// A manifest: untagged, and listed by an index of another repository.
+    ListedElsewhere,
     /// A referrer about a manifest that is not to be seen here; no rule claims it.
     OrphanReferrer,
     /// Untagged and unreferenced; no rule claims it.
@@ -143,8 +152,9 @@ impl fmt::Display for Ground {
             }
             Self::Gap { why } => write!(f, "not fully known: {why}"),
             Self::Undated { why } => write!(f, "age unknown: {why}"),
-            Self::Young { created, age_days, keep_days, .. } => {
-                write!(f, "{} old (created {created:.0}), kept for {}", days(*age_days), days(*keep_days))
+            Self::Young { created, source, age_days, keep_days } => {
+                let (age, keep, verb) = (days(*age_days), days(*keep_days), source.verb());
+                write!(f, "{age} old ({verb} {created:.0}), kept for {keep}")
             }
             Self::Tagged { tag } => write!(f, "tag {tag} stays"),
             Self::NeededBy { digest } => write!(f, "needed by {}, which stays", digest.short()),
@@ -154,10 +164,20 @@ impl fmt::Display for Ground {
                 "shares {} with what must stay ({because}), and this registry cannot delete a tag alone",
                 digest.short()
             ),
+            Self::RecentlyPushed { pushed, keep } => {
+                write!(f, "untagged, pushed {pushed:.0}, kept for {}", period(*keep))
+            }
+            Self::ListedElsewhere => f.write_str("an index of another repository lists it"),
             Self::OrphanReferrer => f.write_str("refers to a manifest that is not here; no rule claims it"),
             Self::Unclaimed => f.write_str("untagged and unreferenced; no rule claims it"),
         }
     }
+}
+
+/// A length of time in words: whole days where it is that.
+pub(crate) fn period(length: SignedDuration) -> String {
+    let seconds = length.as_secs();
+    if seconds > 0 && seconds % 86_400 == 0 { days(seconds / 86_400) } else { format!("{length:#}") }
 }
 
 fn days<N: fmt::Display + PartialEq + From<u8>>(number: N) -> String {
@@ -192,6 +212,8 @@ pub enum Undated {
     },
     /// An index that lists no image.
     NoImages,
+    /// When it was last pushed is to count, and only the storage tells that.
+    PushUnknown,
 }
 
 impl fmt::Display for Undated {
@@ -203,6 +225,7 @@ impl fmt::Display for Undated {
             Self::Implausible { created } => write!(f, "created before containers existed ({created:.0})"),
             Self::Child { digest } => write!(f, "its child {} has no date", digest.short()),
             Self::NoImages => f.write_str("an index that lists no image"),
+            Self::PushUnknown => f.write_str("nothing says when it was last pushed"),
         }
     }
 }
@@ -213,7 +236,7 @@ impl fmt::Display for Undated {
 pub enum Cause {
     /// Older than the policy keeps.
     Older {
-        /// When it was created.
+        /// When it was created, or pushed.
         created: Timestamp,
         /// Where that was found.
         source: Source,
@@ -221,6 +244,15 @@ pub enum Cause {
         age_days: i64,
         /// Days that the policy keeps.
         keep_days: u32,
+    },
+    /// Untagged, needed by nothing, and pushed long enough ago.
+    Untagged {
+        /// When it was last pushed.
+        pushed: Timestamp,
+        /// How long ago that was.
+        age: SignedDuration,
+        /// How long ago it must have been.
+        keep: SignedDuration,
     },
     /// A child that no remaining index needs: this one, which goes, listed it.
     ParentGoes {
@@ -244,8 +276,12 @@ pub enum Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Older { created, age_days, keep_days, .. } => {
-                write!(f, "{} old (created {created:.0}), older than {}", days(*age_days), days(*keep_days))
+            Self::Older { created, source, age_days, keep_days } => {
+                let (age, keep, verb) = (days(*age_days), days(*keep_days), source.verb());
+                write!(f, "{age} old ({verb} {created:.0}), older than {keep}")
+            }
+            Self::Untagged { pushed, keep, .. } => {
+                write!(f, "untagged, needed by nothing, pushed {pushed:.0}, more than {} ago", period(*keep))
             }
             Self::ParentGoes { parent } => write!(f, "only {} needed it, which goes", parent.short()),
             Self::SubjectGoes { subject } => write!(f, "about {}, which goes", subject.short()),

@@ -51,7 +51,6 @@ mod tests {
     use crate::decision::Cause;
     use crate::inventory::{Powers, Repo};
     use crate::manifest::Manifest;
-    use crate::name::Bytes;
     use crate::plan::{Estimate, FORMAT, Origin, PolicyStamp, Step};
 
     fn inventory(repos: &[(&str, &[&str])]) -> Inventory {
@@ -63,13 +62,7 @@ mod tests {
                 Repo { manifests: manifests.iter().map(read).collect::<BTreeMap<_, _>>(), ..Repo::default() };
             (name.parse().unwrap(), repo)
         });
-        Inventory {
-            registry: "r".to_owned(),
-            taken_at: Timestamp::UNIX_EPOCH,
-            powers: Powers::DeleteOnly,
-            repos: repos.collect(),
-            gaps: Vec::new(),
-        }
+        Inventory::of("r".to_owned(), Timestamp::UNIX_EPOCH, Powers::DeleteOnly, repos.collect())
     }
 
     fn plan(deletes: &[(&str, &str)]) -> Plan {
@@ -86,7 +79,7 @@ mod tests {
             as_of: Timestamp::UNIX_EPOCH,
             origin: Origin::Policy,
             policy: PolicyStamp { hash: Digest::of(b""), sentence: String::new() },
-            estimate: Estimate(Bytes(0)),
+            estimate: Estimate::default(),
             steps: steps.collect(),
             gaps: Vec::new(),
             kept: None,

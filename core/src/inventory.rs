@@ -7,8 +7,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::gc::Known;
 use crate::manifest::Manifest;
 use crate::name::{Digest, RepoName, Tag};
+use crate::stored::Stored;
 
 /// A registry as it was seen.
 #[derive(Debug, Clone)]
@@ -23,6 +25,19 @@ pub struct Inventory {
     pub repos: BTreeMap<RepoName, Repo>,
     /// What could not be seen beyond these repositories: a catalog that broke off, a name outside the grammar.
     pub gaps: Vec<String>,
+    /// What indexes list that are in repositories which were not looked at.
+    pub listed_elsewhere: BTreeSet<Digest>,
+    /// What the whole storage holds, if it was the storage that was seen; else it was the API, which shows less.
+    pub storage: Option<Arc<Holdings>>,
+}
+
+/// What a storage holds, and what its manifests list.
+#[derive(Debug, Clone, Default)]
+pub struct Holdings {
+    /// The blobs and the links.
+    pub stored: Stored,
+    /// What every manifest lists.
+    pub known: Known,
 }
 
 /// A repository as it was seen.
@@ -34,6 +49,10 @@ pub struct Repo {
     pub manifests: BTreeMap<Digest, Arc<Manifest>>,
     /// What could not be learned.
     pub gaps: Vec<Gap>,
+    /// When each manifest was last pushed, under whatever tag or none; only a storage tells (FACTS section 5).
+    pub pushed: BTreeMap<Digest, Timestamp>,
+    /// When each tag was last pushed; only a storage tells.
+    pub tags_pushed: BTreeMap<Tag, Timestamp>,
     /// Manifests that an earlier run meant to delete and was interrupted before. They may be visible in no other way.
     pub unfinished: BTreeSet<Digest>,
 }
@@ -53,6 +72,8 @@ pub struct Gap {
 pub enum Concern {
     /// Everything in the repository: a listing broke off, or a manifest that might need any other is unreadable.
     Repository,
+    /// Nothing: it is broken, and nothing that is kept or removed can need it.
+    Nothing,
     /// One tag: it points at nothing that exists.
     Tag(Tag),
     /// One manifest: its date or part of it is missing.
@@ -62,7 +83,7 @@ pub enum Concern {
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.concerns {
-            Concern::Repository => write!(f, "{}", self.why),
+            Concern::Repository | Concern::Nothing => write!(f, "{}", self.why),
             Concern::Tag(tag) => write!(f, "tag {tag}: {}", self.why),
             Concern::Manifest(digest) => write!(f, "{digest}: {}", self.why),
         }
@@ -92,6 +113,18 @@ impl Repo {
 }
 
 impl Inventory {
+    /// An inventory of `repos` and nothing else: no gaps beyond them, and no storage seen.
+    #[must_use]
+    pub fn of(
+        registry: String,
+        taken_at: Timestamp,
+        powers: Powers,
+        repos: BTreeMap<RepoName, Repo>,
+    ) -> Self {
+        let (gaps, listed_elsewhere, storage) = (Vec::new(), BTreeSet::new(), None);
+        Self { registry, taken_at, powers, repos, gaps, listed_elsewhere, storage }
+    }
+
     /// Takes a manifest out that turned out to be absent; whoever lists it is a gap from then on.
     pub fn forget(&mut self, name: &RepoName, child: Digest, why: &str) {
         let Some(repo) = self.repos.get_mut(name) else { return };

@@ -10,14 +10,14 @@
 pub mod name;
 // What a manifest says, from its bytes.
 pub mod manifest;
-// What a registry holds, seen at one moment, holes included.
-pub mod inventory;
 // Distribution's storage paths and what they mean.
 pub mod layout;
 // What a storage holds, as one pass over it sees.
 pub mod stored;
 // Which stored bytes nobody needs.
 pub mod gc;
+// What a registry holds, seen at one moment, holes included.
+pub mod inventory;
 // What is broken in a storage, which images suffer, and what is left over.
 pub mod check;
 // Which tags cannot be pulled.

@@ -126,6 +126,19 @@ pub enum Source {
     Annotation,
     /// `created` of the newest entry of a schema 1 history.
     History,
+    /// The tag's link in the storage: when it was last pushed. No manifest says so.
+    Push,
+}
+
+impl Source {
+    /// What happened then: an image was created, or a tag pushed.
+    #[must_use]
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Config | Self::Annotation | Self::History => "created",
+            Self::Push => "pushed",
+        }
+    }
 }
 
 impl std::fmt::Display for Source {
@@ -134,7 +147,19 @@ impl std::fmt::Display for Source {
             Self::Config => "created in the image configuration",
             Self::Annotation => "the annotation org.opencontainers.image.created",
             Self::History => "created in the schema 1 history",
+            Self::Push => "the last push of the tag",
         })
+    }
+}
+
+impl Created {
+    /// What an image configuration says of its creation, from its bytes; `None` if it says nothing.
+    ///
+    /// # Errors
+    /// When the bytes are not a JSON object, or `created` is not a text.
+    pub fn of_config(bytes: &[u8]) -> Result<Option<Self>, ManifestError> {
+        let text = document::config_created(bytes)?;
+        Ok(text.map(|text| Self { text, source: Source::Config }))
     }
 }
 
@@ -156,8 +181,8 @@ impl Manifest {
     /// # Errors
     /// When the bytes are not a JSON object, or `created` is not a text.
     pub fn read_config(&mut self, bytes: &[u8]) -> Result<(), ManifestError> {
-        if let Some(text) = document::config_created(bytes)? {
-            self.created = Some(Created { text, source: Source::Config });
+        if let Some(created) = Created::of_config(bytes)? {
+            self.created = Some(created);
         }
         Ok(())
     }

@@ -11,6 +11,8 @@ use crate::inventory::{Inventory, Repo};
 use crate::name::{Bytes, Digest, RepoName, Tag};
 use crate::policy::{Policy, RepoVerdicts, Verdicts};
 
+mod exact;
+
 /// The version of the plan's JSON. A reader refuses any other.
 pub const FORMAT: u32 = 1;
 
@@ -64,11 +66,40 @@ pub struct PolicyStamp {
     pub sentence: String,
 }
 
-/// Bytes that only what goes points at, as far as manifests tell: what a collection *might* free. What it did free is
-/// [`Freed`], and one never becomes the other.
+/// Bytes that only what goes points at: what a collection *might* free. What it did free is [`Freed`], and one never
+/// becomes the other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Estimate(pub Bytes);
+#[serde(from = "WrittenEstimate")]
+pub struct Estimate {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Whether the whole storage was read. Else it is what manifests tell, as far as the API shows them.
+    pub exact: bool,
+}
+
+/// An estimate as plans have it; the first ones had the bytes alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenEstimate {
+    Bytes(Bytes),
+    Whole { bytes: Bytes, exact: bool },
+}
+
+impl From<WrittenEstimate> for Estimate {
+    fn from(written: WrittenEstimate) -> Self {
+        match written {
+            WrittenEstimate::Bytes(bytes) => Self { bytes, exact: false },
+            WrittenEstimate::Whole { bytes, exact } => Self { bytes, exact },
+        }
+    }
+}
+
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, exact } = self;
+        write!(f, "{bytes} {} be freed", if *exact { "will" } else { "might" })
+    }
+}
 
 /// Bytes that were measured to be gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +141,14 @@ impl Action {
     #[must_use]
     pub const fn removes(self) -> bool {
         matches!(self, Self::Delete | Self::Untag)
+    }
+}
+
+impl Step {
+    /// Whether it deletes a manifest for no other cause than that nothing needs it.
+    #[must_use]
+    pub const fn claims_untagged(&self) -> bool {
+        matches!(self.cause, Cause::Untagged { .. })
     }
 }
 
@@ -162,7 +201,10 @@ pub fn draw(inventory: &Inventory, verdicts: &Verdicts, policy: &Policy, as_of: 
         as_of,
         origin: Origin::Policy,
         policy: PolicyStamp { hash: policy.hash(), sentence: policy.to_string() },
-        estimate: Estimate(estimate(inventory, verdicts).values().copied().sum()),
+        estimate: Estimate {
+            bytes: estimate(inventory, verdicts).values().copied().sum(),
+            exact: inventory.storage.is_some(),
+        },
         steps: judged.flat_map(|(name, repo, verdicts)| repo_steps(name, repo, verdicts)).collect(),
         gaps: inventory.gap_lines().collect(),
         kept: None,
@@ -296,8 +338,17 @@ impl Pointers {
 
 /// What only condemned manifests hold, by repository. Blobs are stored once: what several repositories give up is counted
 /// with the first of them, what any manifest that stays holds is not counted at all.
+///
+/// Exact where the storage was read; else as far as manifests tell.
 #[must_use]
 pub fn estimate(inventory: &Inventory, verdicts: &Verdicts) -> BTreeMap<RepoName, Bytes> {
+    match &inventory.storage {
+        Some(holdings) => exact::freed(holdings, verdicts),
+        None => estimate_by_manifests(inventory, verdicts),
+    }
+}
+
+fn estimate_by_manifests(inventory: &Inventory, verdicts: &Verdicts) -> BTreeMap<RepoName, Bytes> {
     let mut staying = BTreeSet::new();
     let mut going: BTreeMap<Digest, (&RepoName, Bytes)> = BTreeMap::new();
     for (name, repo) in &inventory.repos {

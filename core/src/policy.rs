@@ -5,20 +5,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::decision::{Cause, Decision, Ground, Grounds};
+use crate::decision::{Cause, Decision, Ground, Grounds, period};
 use crate::graph::Graph;
 use crate::inventory::{Concern, Gap, Inventory, Powers, Repo};
 use crate::name::{Digest, RepoName, Tag, count};
 
 pub mod clock;
 mod closure;
+mod untagged;
 
+use clock::Clock;
 use closure::Removal;
+use untagged::{Lists, Untagged};
 
-/// The simple form of the configuration: age and protected names.
+/// What the owner wishes: age, protected names, and what becomes of what no tag points at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Policy {
     /// An image created longer ago than this many days of 24 hours goes.
@@ -27,9 +30,31 @@ pub struct Policy {
     pub protected_tags: BTreeSet<String>,
     /// Tags that contain one of these never go: compared without case.
     pub protected_patterns: Vec<String>,
+    /// What the age of an image is measured by; with several the newest counts.
+    #[serde(skip_serializing_if = "is_simple")]
+    pub clock: BTreeSet<Clock>,
+    /// Untagged manifests that nothing needs go this long after their last push; `None`: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub untagged: Option<SignedDuration>,
+}
+
+/// What the simple form of the configuration says of clocks: nothing. A policy of that form hashes as it always did.
+fn is_simple(clock: &BTreeSet<Clock>) -> bool {
+    *clock == BTreeSet::from([Clock::Created])
 }
 
 impl Policy {
+    /// The simple form: age by the date of creation, and protected names.
+    #[must_use]
+    pub fn simple(
+        days_to_keep: u32,
+        protected_tags: BTreeSet<String>,
+        protected_patterns: Vec<String>,
+    ) -> Self {
+        let clock = BTreeSet::from([Clock::Created]);
+        Self { days_to_keep, protected_tags, protected_patterns, clock, untagged: None }
+    }
+
     /// The digest of the policy: two plans of the same policy have the same.
     ///
     /// # Panics
@@ -57,7 +82,12 @@ impl Policy {
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "remove images created more than {} ago", count(self.days_to_keep, "day", "days"))?;
+        let verbs: Vec<&str> = self.clock.iter().map(|clock| clock.verb()).collect();
+        let days = count(self.days_to_keep, "day", "days");
+        write!(f, "remove images {} more than {days} ago", verbs.join(" and "))?;
+        if let Some(keep) = self.untagged {
+            write!(f, "; untagged manifests that nothing needs, {} after their last push", period(keep))?;
+        }
         if !self.protected_tags.is_empty() {
             let tags: Vec<&str> = self.protected_tags.iter().map(String::as_str).collect();
             write!(f, "; never those tagged {}", tags.join(", "))?;
@@ -88,9 +118,31 @@ pub struct RepoVerdicts {
 /// Judges everything in `inventory` by `policy`, as of `now`: per tag, then per digest.
 #[must_use]
 pub fn judge(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Verdicts {
+    if policy.untagged.is_none() {
+        return judge_once(inventory, policy, now, &Lists::default());
+    }
+    // An index that goes needs nothing: what only it listed may go as well, in whatever repository.
+    let mut lists = Lists::remaining(inventory, &Verdicts::default());
+    loop {
+        let verdicts = judge_once(inventory, policy, now, &lists);
+        let remaining = Lists::remaining(inventory, &verdicts);
+        if remaining == lists {
+            return verdicts;
+        }
+        lists = remaining;
+    }
+}
+
+fn judge_once(inventory: &Inventory, policy: &Policy, now: Timestamp, lists: &Lists<'_>) -> Verdicts {
     let judged = inventory.repos.iter().map(|(name, repo)| {
         let (graph, gaps) = (Graph::new(repo), by_concern(repo));
-        let judge = Judge { repo, graph, gaps, policy, powers: inventory.powers, now };
+        let is_listed_elsewhere =
+            |digest| inventory.listed_elsewhere.contains(&digest) || lists.list_outside(name, digest);
+        let untagged = policy
+            .untagged
+            .map(|keep| untagged::find(repo, &graph, (keep, now), is_listed_elsewhere))
+            .unwrap_or_default();
+        let judge = Judge { repo, graph, gaps, policy, powers: inventory.powers, now, untagged };
         (name.clone(), judge.verdicts())
     });
     Verdicts { repos: judged.collect() }
@@ -111,6 +163,7 @@ struct Judge<'a> {
     policy: &'a Policy,
     powers: Powers,
     now: Timestamp,
+    untagged: Untagged,
 }
 
 /// What is said of a tag when nothing but itself is looked at.
@@ -132,7 +185,7 @@ impl Judge<'_> {
         }
         let alone: BTreeMap<&Tag, Alone> =
             self.repo.tags.iter().map(|(tag, target)| (tag, self.alone(tag, *target))).collect();
-        let removal = Removal::find(self.repo, &self.graph, &alone);
+        let removal = Removal::find(self.repo, &self.graph, &alone, &self.untagged);
         let manifests: BTreeMap<Digest, Decision> =
             self.repo.manifests.keys().map(|digest| (*digest, removal.decide(*digest))).collect();
         let tags = alone
@@ -159,7 +212,7 @@ impl Judge<'_> {
             return if grounds.is_empty() { Alone::Follows(subject) } else { Alone::Keep(grounds) };
         }
         let Some(digest) = target else { return Alone::Keep(grounds) };
-        match self.by_age(digest) {
+        match self.by_age(tag, digest) {
             Err(ground) => grounds.push(ground),
             Ok(cause) if grounds.is_empty() => return Alone::Expired(cause),
             Ok(_) => {}
@@ -167,9 +220,10 @@ impl Judge<'_> {
         Alone::Keep(grounds)
     }
 
-    /// The ground that the age of a manifest gives, or the cause for it to go.
-    fn by_age(&self, digest: Digest) -> Result<Cause, Ground> {
-        let dated = clock::created(self.repo, digest, self.now).map_err(|why| Ground::Undated { why })?;
+    /// The ground that the age of an image gives, or the cause for it to go.
+    fn by_age(&self, tag: &Tag, digest: Digest) -> Result<Cause, Ground> {
+        let dated = clock::dated(self.repo, (tag, digest), &self.policy.clock, self.now);
+        let dated = dated.map_err(|why| Ground::Undated { why })?;
         let (created, source) = (dated.at, dated.source);
         let age = self.now.duration_since(created);
         let age_days = age.as_hours() / 24;

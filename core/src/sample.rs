@@ -42,17 +42,14 @@ pub fn about(subject: &str, suffix: &str) -> String {
 
 /// Keeps for 30 days, and `latest`, and whatever contains `release`.
 pub fn policy() -> Policy {
-    Policy {
-        days_to_keep: 30,
-        protected_tags: BTreeSet::from(["latest".to_owned()]),
-        protected_patterns: vec!["release".to_owned()],
-    }
+    Policy::simple(30, BTreeSet::from(["latest".to_owned()]), vec!["release".to_owned()])
 }
 
 pub fn promises(policy: &Policy) -> Promises {
     Promises {
         protected_tags: policy.protected_tags.clone(),
         protected_patterns: policy.protected_patterns.clone(),
+        untagged: policy.untagged,
     }
 }
 
@@ -148,6 +145,18 @@ impl Sample {
         self
     }
 
+    /// A manifest's last push, so many days ago.
+    pub fn pushed(mut self, name: &str, days: i64) -> Self {
+        self.repo.pushed.insert(digest(name), now() - SignedDuration::from_hours(24 * days));
+        self
+    }
+
+    /// A tag's last push, so many days ago.
+    pub fn tag_pushed(mut self, name: &str, days: i64) -> Self {
+        self.repo.tags_pushed.insert(tag(name), now() - SignedDuration::from_hours(24 * days));
+        self
+    }
+
     /// A tag that is listed and points at nothing that exists.
     pub fn dangling_tag(mut self, name: &str) -> Self {
         self.repo.tags.insert(tag(name), None);
@@ -198,7 +207,7 @@ pub fn world<const N: usize>(powers: Powers, samples: [Sample; N]) -> World {
         repos.insert(sample.name, sample.repo);
     }
     let registry = "registry.example:5000".to_owned();
-    World { inventory: Inventory { registry, taken_at: now(), powers, repos, gaps: Vec::new() }, names }
+    World { inventory: Inventory::of(registry, now(), powers, repos), names }
 }
 
 impl World {
@@ -271,6 +280,8 @@ impl World {
             Ground::CannotUntag { digest, because } => {
                 format!("cannot untag {} ({})", self.name(*digest), self.ground(because))
             }
+            Ground::RecentlyPushed { .. } => "recently pushed".to_owned(),
+            Ground::ListedElsewhere => "listed elsewhere".to_owned(),
             Ground::OrphanReferrer => "orphan".to_owned(),
             Ground::Unclaimed => "unclaimed".to_owned(),
         }
@@ -284,12 +295,14 @@ impl World {
             Undated::Implausible { .. } => "implausible".to_owned(),
             Undated::Child { digest } => format!("child {}", self.name(*digest)),
             Undated::NoImages => "no images".to_owned(),
+            Undated::PushUnknown => "push unknown".to_owned(),
         }
     }
 
     fn cause(&self, cause: &Cause) -> String {
         match cause {
             Cause::Older { age_days, .. } => format!("older {age_days}"),
+            Cause::Untagged { age, .. } => format!("untagged {}", age.as_hours() / 24),
             Cause::ParentGoes { parent } => format!("parent {}", self.name(*parent)),
             Cause::SubjectGoes { subject } => format!("subject {}", self.name(*subject)),
             Cause::Unfinished => "unfinished".to_owned(),

@@ -114,7 +114,8 @@ fn the_audit_shares_nothing_with_what_it_checks() {
 }
 
 /// Whoever holds one of these can change a registry.
-const MUTATIONS: [&str; 4] = ["delete_manifest", "delete_tag", "put_manifest", "put_blob"];
+const MUTATIONS: [&str; 6] =
+    ["delete_manifest", "delete_tag", "put_manifest", "put_blob", "open_upload", "cancel_upload"];
 
 #[test]
 fn only_apply_and_collect_change_a_registry() {

@@ -5,6 +5,7 @@
 //! serialise deletions with each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use clean_registry_core::audit::Sound;
 use clean_registry_core::graph::Graph;
@@ -18,10 +19,14 @@ use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::registry::{Error, Refusal, Writer};
 use crate::state::{RunLog, StateError, Vault};
+use crate::storage::Storage;
 
 mod look;
+mod nonce;
 mod revive;
 mod step;
+
+pub use nonce::{Unproven, prove_by_upload};
 
 /// Repositories under way at once.
 const REPOSITORIES: usize = 8;
@@ -31,6 +36,8 @@ const REPOSITORIES: usize = 8;
 pub struct Apply<'a> {
     /// The registry.
     pub writer: &'a Writer,
+    /// Where it stores, if the inventory was taken there and the registry is changed over its API.
+    pub storage: Option<&'a Arc<dyn Storage>>,
     /// What it held when the plan was audited.
     pub inventory: &'a Inventory,
     /// Where manifests go before they are deleted, and come from when they are put back.

@@ -9,7 +9,7 @@ use clean_registry_core::name::{Digest, MediaType, Tag};
 use clean_registry_core::plan::Step;
 
 use super::{Site, Stop};
-use crate::registry::{Error, Reference};
+use crate::registry::{Error, Reference, remove_left_tag};
 
 /// How often a deletion that left a tag behind is tried again.
 const DELETE_TRIES: usize = 2;
@@ -41,6 +41,7 @@ impl Site<'_> {
                 sent?;
                 return Ok(Outcome::Failed { why: "accepted, but the manifest is still there".to_owned() });
             }
+            let after = if self.clear_left_tags(step).await { self.list().await? } else { after };
             dangling = self.dangling(step, &after).await?;
             if dangling.is_none() {
                 return Ok(Outcome::Done);
@@ -167,6 +168,27 @@ impl Site<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Removes in the storage what the registry has left of tags whose manifest it deleted (FACTS section 2). Whether anything was
+    /// removed: what could not be is left to the next look.
+    async fn clear_left_tags(&self, step: &Step) -> bool {
+        let Some(storage) = self.apply.storage else { return false };
+        let mut is_any = false;
+        for tag in &step.tags {
+            match remove_left_tag(storage, &self.name, tag, step.digest).await {
+                Ok(true) => {
+                    tracing::warn!(
+                        "{}:{tag} was left by the registry, and removed in its storage",
+                        self.name
+                    );
+                    is_any = true;
+                }
+                Ok(false) => {}
+                Err(error) => tracing::warn!("whether {}:{tag} was left cannot be seen: {error}", self.name),
+            }
+        }
+        is_any
     }
 
     /// Reads a manifest and keeps it, so that it can be put back. False if it is gone.

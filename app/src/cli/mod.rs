@@ -154,7 +154,7 @@ async fn on_context(
         repo: arguments.repo.as_deref(),
         output: arguments.two_forms(),
     };
-    let ctx = Context::new(&choices, config, environment)?;
+    let ctx = Context::new(&choices, config, environment).await?;
     let collect_when = if arguments.always_collect { CollectWhen::Always } else { CollectWhen::Deleted };
     match verb {
         Verb::Plan { out, all } => verb::plan::run(&ctx, out.as_deref(), (*all).into()).await,

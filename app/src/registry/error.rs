@@ -125,6 +125,19 @@ pub enum Error {
         /// The page after it.
         to: String,
     },
+    /// The storage of a registry that is read there.
+    #[error("storage: {0}")]
+    Storage(#[from] crate::storage::StorageError),
+    /// What a manifest lists is not there any more: a registry would refuse it.
+    #[error("{repository} has no {missing}, which {digest} lists")]
+    Incomplete {
+        /// The repository.
+        repository: RepoName,
+        /// The manifest.
+        digest: Digest,
+        /// What it lists.
+        missing: String,
+    },
     /// The next page of a listing brought nothing new and yet promised more.
     #[error("the listing {url} goes on without end")]
     NoProgress {
@@ -143,6 +156,7 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Storage(error) => return error.hint().map(str::to_owned),
             Self::Address { .. } => {
                 "give it as https://host[:port], or http://host[:port] without encryption"
             }
@@ -249,6 +263,12 @@ pub enum Refusal {
     /// The registry could not be asked, or its answer not used.
     #[error(transparent)]
     Other(#[from] Error),
+}
+
+impl From<crate::storage::StorageError> for Refusal {
+    fn from(error: crate::storage::StorageError) -> Self {
+        Error::from(error).into()
+    }
 }
 
 impl Refusal {

@@ -1,13 +1,16 @@
-//! A container registry over HTTP: read it, and delete from it.
+//! A container registry, over HTTP or in its own storage: read it, and delete from it.
 //!
-//! [`connect`] gives a [`Reader`], which can only `GET` and `HEAD`. Whoever may change the registry wraps it in a
-//! [`Writer`]. Everything below is private: an [`address`], what is sent over the [`wire`] (retries, pace, bounds),
+//! [`connect`] gives a [`Reader`] over HTTP, which can only `GET` and `HEAD`; [`Reader::over_storage`] one that looks past the
+//! registry's process. Whoever may change the registry wraps it in a [`Writer`]. Everything below is private: what is asked of
+//! a registry that is [`stored`], and over HTTP ([`api`], [`change`]) an [`address`], what is sent over the [`wire`] (retries, pace, bounds),
 //! [`auth`] (challenges and tokens), the [`client`] that joins them, and the parsers in [`headers`] and [`listing`].
 //!
 //! Specification: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md>
 
 mod address;
+mod api;
 mod auth;
+mod change;
 mod client;
 mod credentials;
 mod docker_config;
@@ -16,6 +19,7 @@ mod headers;
 mod listing;
 mod pace;
 mod reader;
+mod stored;
 pub(crate) mod tls;
 mod wire;
 mod writer;
@@ -37,7 +41,8 @@ pub use credentials::{Credentials, Secret};
 pub use docker_config::{CredentialError, docker_credentials};
 pub use error::{Error, Refusal};
 pub use reader::Reader;
-pub use writer::{Deleted, Writer};
+pub use stored::remove_left_tag;
+pub use writer::{Deleted, OpenUpload, Writer};
 
 /// How to reach a registry.
 #[derive(Clone)]
@@ -152,7 +157,7 @@ pub struct Tags {
 ///
 /// [`Error::Address`] for an address that is none, [`Error::Certificate`] for certificates that cannot be used.
 pub fn connect(options: Options) -> Result<Reader, Error> {
-    Ok(Reader::new(client::Client::new(options)?))
+    Ok(Reader::over_api(api::Api::new(client::Client::new(options)?)))
 }
 
 /// A number nobody can foresee, for jitter and for names that do not exist yet.

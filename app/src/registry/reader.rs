@@ -1,38 +1,30 @@
-//! Reading a registry. Nothing here can change it.
+//! Reading a registry, over HTTP or in its storage. Nothing here can change it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use clean_registry_core::manifest::content_digest;
-use clean_registry_core::name::{Digest, MediaType, RepoName};
+use clean_registry_core::name::{Digest, RepoName};
 use jiff::Timestamp;
-use reqwest::header::HeaderValue;
-use reqwest::{Method, StatusCode};
-use serde::Deserialize;
 
-use super::address::shown;
-use super::auth::Scope;
-use super::client::{Ask, Client};
-use super::wire::Answer;
-use super::{Error, Listing, RawManifest, Reference, Tags, headers, listing};
+use super::api::Api;
+use super::stored::StoredRegistry;
+use super::{Error, Listing, RawManifest, Reference, Tags};
+use crate::storage::Storage;
 
-/// The largest manifest that is read, in bytes: four times what the specification has registries take.
-const MANIFEST_LIMIT: u64 = 16 << 20;
-/// The largest answer whose body only explains a status.
-pub(super) const MESSAGE_LIMIT: u64 = 1 << 20;
-/// Every type a manifest can have. Distribution converts or hides manifests whose type is not asked for (FACTS
-/// section 2), so all are; schema 1 last.
-const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
-    application/vnd.docker.distribution.manifest.list.v2+json, \
-    application/vnd.docker.distribution.manifest.v2+json, \
-    application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.5, \
-    application/vnd.docker.distribution.manifest.v1+json;q=0.4";
-
-/// A registry one can look at. It sends `GET` and `HEAD` and nothing else, but for tokens. Clones share connections
-/// and bounds.
+/// A registry one can look at.
 #[derive(Clone)]
 pub struct Reader {
-    client: Client,
+    pub(super) way: Way,
+}
+
+/// How a registry is reached. Clones share everything.
+#[derive(Clone)]
+pub(super) enum Way {
+    /// Over HTTP.
+    Api(Api),
+    /// In its own storage, past any process that serves it.
+    Stored(StoredRegistry),
 }
 
 impl fmt::Debug for Reader {
@@ -42,24 +34,38 @@ impl fmt::Debug for Reader {
 }
 
 impl Reader {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client }
+    pub(super) const fn over_api(api: Api) -> Self {
+        Self { way: Way::Api(api) }
     }
 
-    pub(super) fn client(&self) -> &Client {
-        &self.client
+    /// The registry that stores in `storage`, read there.
+    #[must_use]
+    pub fn over_storage(storage: Arc<dyn Storage>) -> Self {
+        Self { way: Way::Stored(StoredRegistry::new(storage)) }
     }
 
-    /// The registry's name: `host[:port][/prefix]`.
+    /// Whether it is the storage that is read.
+    #[must_use]
+    pub const fn is_over_storage(&self) -> bool {
+        matches!(self.way, Way::Stored(_))
+    }
+
+    /// The registry's name: `host[:port][/prefix]`, or where its storage is.
     #[must_use]
     pub fn host(&self) -> &str {
-        self.client.address().name()
+        match &self.way {
+            Way::Api(api) => api.host(),
+            Way::Stored(stored) => stored.name(),
+        }
     }
 
     /// How many requests were sent so far, with every retry and token fetch.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.client.requests()
+        match &self.way {
+            Way::Api(api) => api.requests(),
+            Way::Stored(stored) => stored.storage().requests(),
+        }
     }
 
     /// Whether a registry answers and takes the credentials; what time it has, if it tells.
@@ -69,19 +75,18 @@ impl Reader {
     ///
     /// Every [`Error`] a request can end in; [`Error::NotARegistry`] when something else answers.
     pub async fn ping(&self) -> Result<Option<Timestamp>, Error> {
-        let scope = Scope(String::new());
-        let answer = self.client.send(Ask::get(self.client.address().url(""), scope, MESSAGE_LIMIT)).await?;
-        match answer.status {
-            StatusCode::NOT_FOUND => Err(answer.into_not_a_registry()),
-            StatusCode::OK if answer.content_type() == "text/html" => Err(answer.into_not_a_registry()),
-            StatusCode::OK => Ok(headers::http_date(answer.header("date"))),
-            _ => Err(answer.into_error()),
+        match &self.way {
+            Way::Api(api) => api.ping().await,
+            Way::Stored(stored) => stored.ping().await,
         }
     }
 
     /// The repositories the registry lists, as far as it lists them.
     pub async fn catalog(&self) -> Listing {
-        listing::catalog(&self.client).await
+        match &self.way {
+            Way::Api(api) => api.catalog().await,
+            Way::Stored(stored) => stored.catalog().await,
+        }
     }
 
     /// All tags of `repository`, none when it does not exist: whole, or an error.
@@ -90,7 +95,10 @@ impl Reader {
     ///
     /// Every [`Error`] a request can end in, of any page.
     pub async fn tags(&self, repository: &RepoName) -> Result<Tags, Error> {
-        listing::tags(&self.client, repository).await
+        match &self.way {
+            Way::Api(api) => api.tags(repository).await,
+            Way::Stored(stored) => stored.tags(repository).await,
+        }
     }
 
     /// The digest of a manifest; `None` when the registry says there is none.
@@ -99,17 +107,10 @@ impl Reader {
     ///
     /// As [`Reader::manifest`], which is asked where `HEAD` does not tell.
     pub async fn head(&self, repository: &RepoName, reference: &Reference) -> Result<Option<Digest>, Error> {
-        let answer = self.client.send(self.ask_manifest(repository, reference).method(Method::HEAD)).await?;
-        if answer.status == StatusCode::OK
-            && let Some(announced) = announced(&answer)
-        {
-            return match reference {
-                Reference::Digest(asked) => agree(&answer, *asked, announced).map(Some),
-                Reference::Tag(_) => Ok(Some(announced)),
-            };
+        match &self.way {
+            Way::Api(api) => api.head(repository, reference).await,
+            Way::Stored(stored) => stored.head(repository, reference).await,
         }
-        // Without a body a 404 does not say what is absent, nor an error what is wrong.
-        Ok(self.manifest(repository, reference).await?.map(|manifest| manifest.digest))
     }
 
     /// A manifest, its digest verified; `None` when the registry says there is none.
@@ -123,21 +124,10 @@ impl Reader {
         repository: &RepoName,
         reference: &Reference,
     ) -> Result<Option<RawManifest>, Error> {
-        let answer = self.client.send(self.ask_manifest(repository, reference)).await?;
-        if answer.is_absence() {
-            return Ok(None);
+        match &self.way {
+            Way::Api(api) => api.manifest(repository, reference).await,
+            Way::Stored(stored) => stored.manifest(repository, reference).await,
         }
-        if answer.status != StatusCode::OK {
-            return Err(answer.into_error());
-        }
-        let media_type = media_type(&answer);
-        let digest = content_digest(&media_type, &answer.body);
-        let expected = match reference {
-            Reference::Digest(asked) => Some(*asked),
-            Reference::Tag(_) => announced(&answer),
-        };
-        agree(&answer, expected.unwrap_or(digest), digest)?;
-        Ok(Some(RawManifest { digest, media_type, bytes: answer.body }))
     }
 
     /// The bytes of a blob, verified; `None` when the registry says there is none. Redirects to where a registry
@@ -152,20 +142,10 @@ impl Reader {
         digest: &Digest,
         limit: u64,
     ) -> Result<Option<Bytes>, Error> {
-        // An answer that only explains a status may be larger than the blob.
-        let answer =
-            self.client.send(self.ask_blob(repository, digest, limit.max(MESSAGE_LIMIT)).follow()).await?;
-        if answer.is_absence() {
-            return Ok(None);
+        match &self.way {
+            Way::Api(api) => api.blob(repository, digest, limit).await,
+            Way::Stored(stored) => stored.blob(repository, digest, limit).await,
         }
-        if answer.status != StatusCode::OK {
-            return Err(answer.into_error());
-        }
-        if answer.body.len() as u64 > limit {
-            return Err(Error::TooLarge { url: shown(&answer.url), limit });
-        }
-        agree(&answer, *digest, Digest::of(&answer.body))?;
-        Ok(Some(answer.body))
     }
 
     /// Whether the registry has a blob in `repository`, by its word.
@@ -174,54 +154,9 @@ impl Reader {
     ///
     /// Every [`Error`] a request can end in.
     pub async fn blob_exists(&self, repository: &RepoName, digest: &Digest) -> Result<bool, Error> {
-        let ask = self.ask_blob(repository, digest, MESSAGE_LIMIT).method(Method::HEAD);
-        let answer = self.client.send(ask).await?;
-        // A redirect to the storage is given only for what is there.
-        if answer.status == StatusCode::OK || answer.redirect().is_some() {
-            return Ok(true);
+        match &self.way {
+            Way::Api(api) => api.blob_exists(repository, digest).await,
+            Way::Stored(stored) => stored.blob_exists(repository, digest).await,
         }
-        // No body tells whose 404 it is; a registry's is announced as JSON.
-        if answer.status == StatusCode::NOT_FOUND && answer.content_type() == "application/json" {
-            return Ok(false);
-        }
-        Err(answer.into_error())
     }
-
-    fn ask_manifest(&self, repository: &RepoName, reference: &Reference) -> Ask {
-        let url = self.client.address().url(&format!("{repository}/manifests/{reference}"));
-        let ask = Ask::get(url, Scope::pull(repository), MANIFEST_LIMIT).follow();
-        ask.header("accept", HeaderValue::from_static(ACCEPT))
-    }
-
-    fn ask_blob(&self, repository: &RepoName, digest: &Digest, limit: u64) -> Ask {
-        let url = self.client.address().url(&format!("{repository}/blobs/{digest}"));
-        Ask::get(url, Scope::pull(repository), limit)
-    }
-}
-
-/// The digest the registry says this is.
-fn announced(answer: &Answer) -> Option<Digest> {
-    answer.header("docker-content-digest").parse().ok()
-}
-
-fn agree(answer: &Answer, expected: Digest, actual: Digest) -> Result<Digest, Error> {
-    if expected == actual {
-        return Ok(actual);
-    }
-    Err(Error::DigestMismatch { url: shown(&answer.url), expected, actual })
-}
-
-/// What the header says, and where that is not a manifest's type, what the document says.
-fn media_type(answer: &Answer) -> MediaType {
-    #[derive(Deserialize)]
-    struct Document {
-        #[serde(rename = "mediaType")]
-        media_type: Option<String>,
-    }
-    let header = MediaType::new(&answer.content_type());
-    if header.is_manifest() {
-        return header;
-    }
-    let document: Option<Document> = serde_json::from_slice(&answer.body).ok();
-    document.and_then(|document| document.media_type).map_or(header, |text| MediaType::new(&text))
 }

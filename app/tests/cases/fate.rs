@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::scene::{Scene, ago, image, old, young};
 
-/// Makes of each case one test per registry and door.
+/// Makes of each case one test per registry and door; with its storage in reach as well.
 macro_rules! cases {
     ($($case:ident),+ $(,)?) => { $(
         mod $case {
@@ -22,32 +22,36 @@ macro_rules! cases {
             use crate::scene::Scene;
 
             cases! { @run $case
-                in_process_2: InProcess(V2), Open;
-                in_process_2_basic: InProcess(V2), Basic;
-                in_process_2_bearer: InProcess(V2), Bearer;
-                in_process_3: InProcess(V3), Open;
-                in_process_3_basic: InProcess(V3), Basic;
-                in_process_3_bearer: InProcess(V3), Bearer;
+                in_process_2: Scene::on(InProcess(V2), Open);
+                in_process_2_basic: Scene::on(InProcess(V2), Basic);
+                in_process_2_bearer: Scene::on(InProcess(V2), Bearer);
+                in_process_2_stored: Scene::stored(InProcess(V2), Open);
+                in_process_3: Scene::on(InProcess(V3), Open);
+                in_process_3_basic: Scene::on(InProcess(V3), Basic);
+                in_process_3_bearer: Scene::on(InProcess(V3), Bearer);
+                in_process_3_stored: Scene::stored(InProcess(V3), Bearer);
             }
             cases! { @real $case
-                registry_2: Distribution(V2), Open;
-                registry_2_basic: Distribution(V2), Basic;
-                registry_3: Distribution(V3), Open;
-                registry_3_basic: Distribution(V3), Basic;
+                registry_2: Scene::on(Distribution(V2), Open);
+                registry_2_basic: Scene::on(Distribution(V2), Basic);
+                registry_2_stored: Scene::stored(Distribution(V2), Open);
+                registry_3: Scene::on(Distribution(V3), Open);
+                registry_3_basic: Scene::on(Distribution(V3), Basic);
+                registry_3_stored: Scene::stored(Distribution(V3), Basic);
             }
         }
     )+ };
-    (@run $case:ident $($test:ident: $kind:expr, $door:expr;)+) => { $(
+    (@run $case:ident $($test:ident: $scene:expr;)+) => { $(
         #[tokio::test]
         async fn $test() {
-            super::$case(&mut Scene::on($kind, $door)).await;
+            super::$case(&mut $scene).await;
         }
     )+ };
-    (@real $case:ident $($test:ident: $kind:expr, $door:expr;)+) => { $(
+    (@real $case:ident $($test:ident: $scene:expr;)+) => { $(
         #[tokio::test]
         #[ignore = "needs docker-registry 2.8 and Distribution 3.1: run scripts/test"]
         async fn $test() {
-            super::$case(&mut Scene::on($kind, $door)).await;
+            super::$case(&mut $scene).await;
         }
     )+ };
 }

@@ -8,6 +8,7 @@ use clean_registry::demo::server::Generation;
 use clean_registry_core::name::{Digest, RepoName, Tag};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::StatusCode;
+use serde_json::json;
 
 use crate::program::{Ended, Program};
 use crate::registry::{Door, Kind, Registry};
@@ -54,6 +55,18 @@ impl Scene {
     /// An empty registry.
     pub fn on(kind: Kind, door: Door) -> Self {
         Self::of(Registry::start(kind, door))
+    }
+
+    /// An empty registry whose storage the program can read.
+    pub fn stored(kind: Kind, door: Door) -> Self {
+        Self::on(kind, door).with_storage()
+    }
+
+    /// With the storage in reach of the program.
+    pub fn with_storage(mut self) -> Self {
+        let root = self.registry.store.root().to_owned();
+        self.program = self.program.configure(|config| config["storage"] = json!({ "directory": root }));
+        self
     }
 
     /// What `registry` holds so far is nobody's concern.

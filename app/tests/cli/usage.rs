@@ -137,7 +137,7 @@ fn an_unknown_key_in_json() {
     shown!(stage.run(""), @r#"
     exit code 2
     -- stderr
-    error: configuration config.json: unknown field `days_to_keeep`, expected one of `days_to_keep`, `protected_tags`, `protected_patterns` at line 3 column 19
+    error: configuration config.json: unknown field `days_to_keeep`, expected one of `days_to_keep`, `protected_tags`, `protected_patterns`, `clock`, `untagged` at line 3 column 19
     hint: did you mean "days_to_keep"?
     "#);
 }
@@ -149,7 +149,7 @@ fn an_unknown_key_in_yaml() {
     shown!(stage.run("plan --config config.yml"), @r#"
     exit code 2
     -- stderr
-    error: configuration config.yml: line 4 column 3: unknown field `day_to_keep`, expected one of days_to_keep, protected_tags, protected_patterns
+    error: configuration config.yml: line 4 column 3: unknown field `day_to_keep`, expected one of days_to_keep, protected_tags, protected_patterns, clock, untagged
     hint: did you mean "days_to_keep"?
     "#);
 }
@@ -219,7 +219,7 @@ fn the_configuration_in_words() {
 #[test]
 fn the_configuration_has_a_schema() {
     let schema = Stage::bare().run("config schema").json();
-    assert_eq!(schema["required"], serde_json::json!(["registry", "cleanup"]));
+    assert_eq!(schema["$defs"]["Cleanup"]["required"], serde_json::json!(["days_to_keep"]));
 }
 
 #[test]

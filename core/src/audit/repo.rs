@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Unsound;
+use super::{Surroundings, Unsound};
 use crate::inventory::{Concern, Gap, Powers, Repo};
 use crate::name::{Digest, Tag};
 use crate::plan::{Action, Step};
 
 pub(super) struct RepoAudit<'a> {
     repo: &'a Repo,
-    powers: Powers,
+    surroundings: &'a Surroundings,
     steps: Vec<(usize, &'a Step)>,
     /// Who lists or is about whom, read straight from the manifests.
     pointers: BTreeMap<Digest, BTreeSet<Digest>>,
@@ -24,7 +24,7 @@ pub(super) struct RepoAudit<'a> {
 impl<'a> RepoAudit<'a> {
     pub(super) fn new(
         repo: &'a Repo,
-        powers: Powers,
+        surroundings: &'a Surroundings,
         steps: impl Iterator<Item = (usize, &'a Step)>,
     ) -> Self {
         let mut pointers: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
@@ -45,11 +45,11 @@ impl<'a> RepoAudit<'a> {
         }
         let of_manifest = |gap: &'a Gap| match gap.concerns {
             Concern::Manifest(digest) => Some((digest, gap)),
-            Concern::Repository | Concern::Tag(_) => None,
+            Concern::Repository | Concern::Nothing | Concern::Tag(_) => None,
         };
         let gaps = repo.gaps.iter().filter_map(of_manifest).collect();
         let (steps, stale) = (steps.collect(), BTreeMap::new());
-        Self { repo, powers, steps, pointers, tags_on, tags_about, gaps, stale }
+        Self { repo, surroundings, steps, pointers, tags_on, tags_about, gaps, stale }
     }
 
     /// The stale steps by position, with what has changed.
@@ -88,7 +88,7 @@ impl<'a> RepoAudit<'a> {
     fn objection(&self, position: usize, step: &Step, deleted: &BTreeMap<Digest, usize>) -> Option<String> {
         match step.action {
             Action::Delete => self.object_to_delete(step, deleted),
-            Action::Untag if self.powers == Powers::DeleteOnly => {
+            Action::Untag if self.surroundings.powers == Powers::DeleteOnly => {
                 Some("this registry cannot delete a tag alone".to_owned())
             }
             Action::Untag => {
@@ -107,6 +107,9 @@ impl<'a> RepoAudit<'a> {
         if let Some(why) = self.object_to_moved_tags(step).or_else(|| self.object_to_gap(step)) {
             return Some(why);
         }
+        if let Some(why) = self.object_to_untagged(step) {
+            return Some(why);
+        }
         let mut on_it = self.tags_on.get(&step.digest).into_iter().flatten();
         if let Some(other) = on_it.find(|tag| !step.tags.contains(tag)) {
             return Some(format!("tag {other} points at it too"));
@@ -121,6 +124,25 @@ impl<'a> RepoAudit<'a> {
         }
         let by_name = step.tags.iter().filter_map(Tag::subject);
         self.object_to_subjects(manifest.subject.into_iter().chain(by_name), deleted)
+    }
+
+    /// What goes for no other cause than that nothing needs it must have been pushed long enough ago, and be listed nowhere.
+    fn object_to_untagged(&self, step: &Step) -> Option<String> {
+        if !step.claims_untagged() {
+            return None;
+        }
+        let Surroundings { now, untagged, listed, .. } = self.surroundings;
+        let Some(pushed) = self.repo.pushed.get(&step.digest) else {
+            return Some("when it was last pushed is not known".to_owned());
+        };
+        if !step.tags.is_empty() {
+            return Some("it is not untagged".to_owned());
+        }
+        if listed.contains(&step.digest) {
+            return Some("an index that stays lists it".to_owned());
+        }
+        let is_old = untagged.is_some_and(|age| pushed.checked_add(age).is_ok_and(|until| until < *now));
+        (!is_old).then(|| format!("it was pushed {pushed:.0}, which is too short a time ago"))
     }
 
     fn stays(&self, digest: Digest, deleted: &BTreeMap<Digest, usize>) -> bool {
@@ -142,7 +164,9 @@ impl<'a> RepoAudit<'a> {
     fn tag_stays(&self, tag: &Tag, deleted: &BTreeMap<Digest, usize>) -> bool {
         let Some(target) = self.repo.tags.get(tag).copied().flatten() else { return true };
         let goes = deleted.contains_key(&target) || self.is_untagged(tag);
-        !goes && (self.powers == Powers::DeleteAndUntag || !self.is_held_without(tag, target, deleted))
+        !goes
+            && (self.surroundings.powers == Powers::DeleteAndUntag
+                || !self.is_held_without(tag, target, deleted))
     }
 
     fn is_untagged(&self, tag: &Tag) -> bool {

@@ -1,4 +1,6 @@
 use super::*;
+use jiff::SignedDuration;
+
 use crate::decision::Cause;
 use crate::inventory::{Concern, Powers};
 use crate::sample::{Sample, World, about, days_old, digest, policy, promises, repo, tag, world};
@@ -417,4 +419,54 @@ fn what_is_no_manifest_is_never_deleted() {
     let (remaining, stale) = put_back(two(), vec![step(Action::Delete, "A layer", &[])]);
     assert!(remaining.is_empty());
     assert_eq!(stale, ["there is no such manifest"]);
+}
+
+// Untagged manifests.
+
+/// A plan that deletes A for no other cause than that nothing needs it.
+fn deletes_untagged(world: &World) -> Plan {
+    let pushed = crate::sample::now() - SignedDuration::from_hours(24 * 8);
+    let (age, keep) = (SignedDuration::from_hours(24 * 8), SignedDuration::from_hours(24 * 7));
+    let step = Step {
+        action: Action::Delete,
+        repository: "app".parse().unwrap(),
+        digest: digest("A"),
+        tags: Vec::new(),
+        cause: Cause::Untagged { pushed, age, keep },
+    };
+    Plan { steps: vec![step], ..world.plan(&policy()) }
+}
+
+/// What the audit has against it, where untagged manifests may go after a week.
+fn objection<const N: usize>(samples: [Sample; N]) -> Option<String> {
+    let world = world(Powers::DeleteOnly, samples);
+    let untagged = Some(SignedDuration::from_hours(24 * 7));
+    let audited =
+        audit(deletes_untagged(&world), &world.inventory, &Promises { untagged, ..promises(&policy()) });
+    audited.unwrap().stale.first().map(|stale| world.readable(&stale.why))
+}
+
+#[test]
+fn an_untagged_manifest_goes_only_where_that_was_asked_for() {
+    let world = world(Powers::DeleteOnly, [repo("app").image("A", &days_old(40)).pushed("A", 8)]);
+    assert!(matches!(world.audit(deletes_untagged(&world)), Err(Unsound::NotAskedFor { .. })));
+}
+
+#[test]
+fn an_untagged_manifest_must_be_old_unlisted_and_seen_to_be_so() {
+    let sample = || repo("app").image("A", &days_old(40));
+    let lists = |name: &str| repo(name).index("J", &["A"]);
+    assert_eq!(objection([sample().pushed("A", 8)]), None);
+    for (samples, expected) in [
+        ([sample(), repo("b")], "when it was last pushed is not known"),
+        (
+            [sample().pushed("A", 7), repo("b")],
+            "it was pushed 2026-05-25T12:00:00Z, which is too short a time ago",
+        ),
+        ([sample().pushed("A", 8).tag("v1", "A"), repo("b")], "tag v1 points at it too"),
+        ([sample().pushed("A", 8), lists("b")], "an index that stays lists it"),
+        ([sample().pushed("A", 8).index("J", &["A"]), repo("b")], "an index that stays lists it"),
+    ] {
+        assert_eq!(objection(samples).as_deref(), Some(expected));
+    }
 }

@@ -1,13 +1,14 @@
-//! When an image was created, as far as that can be believed.
+//! When an image was created, and when it was pushed, as far as that can be believed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::decision::Undated;
 use crate::inventory::Repo;
 use crate::manifest::{Content, Created, Manifest, Role, Source};
-use crate::name::Digest;
+use crate::name::{Digest, Tag};
 
 /// 2013-01-01T00:00:00Z: nothing older can be a container image.
 const FIRST_CONTAINERS: i64 = 1_356_998_400;
@@ -15,7 +16,27 @@ const FIRST_CONTAINERS: i64 = 1_356_998_400;
 /// Indexes nested deeper than this have no date.
 const MAX_DEPTH: usize = 64;
 
-/// A date of creation that can be believed.
+/// What an image's age is measured by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    /// When it was created, as it says itself.
+    Created,
+    /// When its tag was last pushed, as the storage tells (FACTS section 5).
+    Pushed,
+}
+
+impl Clock {
+    /// What happened then.
+    pub(super) const fn verb(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Pushed => "pushed",
+        }
+    }
+}
+
+/// A date that can be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dated {
     /// When.
@@ -24,6 +45,39 @@ pub struct Dated {
     pub source: Source,
     /// The manifest that says so: the image itself, or the newest child of an index.
     pub said_by: Digest,
+}
+
+/// The date of the image that `tag` points at, by `clocks`; the newest of several.
+///
+/// Where pushes are to count and are not known, no other date stands in: the push may have been the newest.
+///
+/// # Errors
+/// Why there is no date to go by.
+pub fn dated(
+    repo: &Repo,
+    (tag, digest): (&Tag, Digest),
+    clocks: &BTreeSet<Clock>,
+    now: Timestamp,
+) -> Result<Dated, Undated> {
+    let pushed = clocks.contains(&Clock::Pushed).then(|| pushed(repo, tag, digest)).transpose()?;
+    let created = clocks.contains(&Clock::Created).then(|| created(repo, digest, now));
+    match (created, pushed) {
+        (Some(Ok(created)), pushed) => Ok(pushed.map_or(created, |pushed| pushed.max(created))),
+        (_, Some(pushed)) => Ok(pushed),
+        (created, None) => created.unwrap_or(Err(Undated::Absent)),
+    }
+}
+
+/// When `tag` was last pushed. A date in the future is believed: it keeps.
+///
+/// # Errors
+/// When that is not known, or from before 2013.
+pub fn pushed(repo: &Repo, tag: &Tag, digest: Digest) -> Result<Dated, Undated> {
+    let at = *repo.tags_pushed.get(tag).ok_or(Undated::PushUnknown)?;
+    if at.as_second() < FIRST_CONTAINERS {
+        return Err(Undated::Implausible { created: at });
+    }
+    Ok(Dated { at, source: Source::Push, said_by: digest })
 }
 
 /// When `digest` was created.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::untagged::Untagged;
 use super::{Alone, keep};
 use crate::decision::{Cause, Decision, Ground};
 use crate::graph::Graph;
@@ -10,7 +11,7 @@ use crate::name::{Digest, Tag};
 
 /// The manifests of a repository that may go, each with its cause, and those that stay, each with its grounds.
 ///
-/// Removal has to be derived: a manifest is *reached* from an expired tag, by way of children and referrers. Everything
+/// Removal has to be derived: a manifest is *reached* from an expired tag, or from what is untagged and old, by way of children and referrers. Everything
 /// that is not reached stays, and so does all that it needs. What is reached and not kept goes.
 pub(super) struct Removal {
     reached: BTreeMap<Digest, Cause>,
@@ -18,9 +19,14 @@ pub(super) struct Removal {
 }
 
 impl Removal {
-    pub(super) fn find(repo: &Repo, graph: &Graph<'_>, alone: &BTreeMap<&Tag, Alone>) -> Self {
-        let reached = reach(repo, graph, alone);
-        let roots = roots(repo, graph, alone, &reached);
+    pub(super) fn find(
+        repo: &Repo,
+        graph: &Graph<'_>,
+        alone: &BTreeMap<&Tag, Alone>,
+        untagged: &Untagged,
+    ) -> Self {
+        let reached = reach(repo, graph, alone, untagged);
+        let roots = roots(repo, graph, alone, (&reached, untagged));
         Self { kept: keep_closure(graph, alone, roots), reached }
     }
 
@@ -37,8 +43,13 @@ impl Removal {
     }
 }
 
-/// Everything that an expired tag leads to, whoever else may need it.
-fn reach(repo: &Repo, graph: &Graph<'_>, alone: &BTreeMap<&Tag, Alone>) -> BTreeMap<Digest, Cause> {
+/// Everything that an expired tag or an old untagged manifest leads to, whoever else may need it.
+fn reach(
+    repo: &Repo,
+    graph: &Graph<'_>,
+    alone: &BTreeMap<&Tag, Alone>,
+    untagged: &Untagged,
+) -> BTreeMap<Digest, Cause> {
     let mut reached = BTreeMap::new();
     // First come, first told: what expired by itself goes for that, whoever else lists it.
     let mut queue: VecDeque<(Digest, Cause)> = VecDeque::new();
@@ -48,6 +59,7 @@ fn reach(repo: &Repo, graph: &Graph<'_>, alone: &BTreeMap<&Tag, Alone>) -> BTree
         }
     }
     queue.extend(repo.unfinished.iter().map(|digest| (*digest, Cause::Unfinished)));
+    queue.extend(untagged.iter().filter_map(|(digest, claim)| Some((*digest, claim.clone().ok()?))));
     while let Some((digest, cause)) = queue.pop_front() {
         if !repo.manifests.contains_key(&digest) || reached.contains_key(&digest) {
             continue;
@@ -69,7 +81,7 @@ fn roots(
     repo: &Repo,
     graph: &Graph<'_>,
     alone: &BTreeMap<&Tag, Alone>,
-    reached: &BTreeMap<Digest, Cause>,
+    (reached, untagged): (&BTreeMap<Digest, Cause>, &Untagged),
 ) -> Vec<(Digest, Ground)> {
     let mut roots = Vec::new();
     for (tag, alone) in alone {
@@ -86,7 +98,11 @@ fn roots(
         }
     }
     let unreached = repo.manifests.keys().filter(|digest| !reached.contains_key(digest));
-    roots.extend(unreached.map(|digest| (*digest, Ground::Unclaimed)));
+    let ground = |digest: &Digest| match untagged.get(digest) {
+        Some(Err(ground)) => ground.clone(),
+        _ => Ground::Unclaimed,
+    };
+    roots.extend(unreached.map(|digest| (*digest, ground(digest))));
     roots
 }
 

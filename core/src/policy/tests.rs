@@ -820,6 +820,155 @@ fn what_an_interrupted_run_left_behind_goes_unless_something_needs_it_again() {
     );
 }
 
+// Untagged manifests.
+
+/// The sample policy, with untagged manifests going a week after their last push.
+fn untagged_policy() -> Policy {
+    Policy { untagged: Some(SignedDuration::from_hours(24 * 7)), ..policy() }
+}
+
+#[track_caller]
+fn judged_untagged<const N: usize>(sample: Sample, expected: [&str; N]) {
+    for powers in BOTH {
+        assert_eq!(world(powers, [sample.clone()]).fates(&untagged_policy()), expected, "{powers:?}");
+    }
+}
+
+#[test]
+fn an_untagged_manifest_goes_a_while_after_its_last_push_and_only_if_that_is_asked_for() {
+    let sample =
+        repo("app").image("A", &days_old(400)).pushed("A", 8).image("B", &days_old(400)).pushed("B", 7);
+    judged_alike(sample.clone(), ["@A stays: unclaimed", "@B stays: unclaimed"]);
+    judged_untagged(sample, ["@A goes: untagged 8", "@B stays: recently pushed"]);
+}
+
+#[test]
+fn an_untagged_manifest_whose_push_is_not_known_stays() {
+    judged_untagged(repo("app").image("A", &days_old(400)), ["@A stays: undated push unknown"]);
+}
+
+#[test]
+fn an_untagged_index_goes_with_its_children_but_for_one_that_is_tagged() {
+    judged_untagged(
+        repo("app")
+            .image("A", &days_old(400))
+            .image("B", &days_old(1))
+            .index("J", &["A", "B"])
+            .pushed("A", 8)
+            .pushed("B", 8)
+            .pushed("J", 8)
+            .tag("v1", "B"),
+        [":v1 stays: young 1", "@A goes: parent J", "@B stays: tagged :v1", "@J goes: untagged 8"],
+    );
+}
+
+#[test]
+fn untagged_children_of_what_stays_stay_however_old() {
+    let sample = repo("app").image("A", &days_old(400)).index("J", &["A"]).pushed("A", 800);
+    judged_untagged(
+        sample.clone().pushed("J", 800).tag("latest", "J"),
+        [":latest stays: protected tag latest", "@A stays: needed by J", "@J stays: tagged :latest"],
+    );
+    judged_untagged(sample.pushed("J", 1), ["@A stays: needed by J", "@J stays: recently pushed"]);
+}
+
+#[test]
+fn an_untagged_referrer_goes_and_stays_with_its_subject_and_alone_where_that_is_gone() {
+    let referrer = repo("app").artifact("R").subject("R", "A").pushed("R", 8);
+    judged_untagged(referrer.clone(), ["@R goes: untagged 8"]);
+    judged_untagged(
+        referrer.clone().image("A", &days_old(1)).tag("v1", "A"),
+        [":v1 stays: young 1", "@A stays: tagged :v1, needed by R", "@R stays: about A"],
+    );
+    judged_untagged(
+        referrer.clone().image("A", &days_old(400)).pushed("A", 8),
+        ["@A goes: untagged 8", "@R goes: subject A"],
+    );
+    judged_untagged(
+        referrer.image("A", &days_old(400)).pushed("A", 8).tag("release-sig", "R"),
+        [
+            ":release-sig stays: pattern release",
+            "@A stays: needed by R",
+            "@R stays: tagged :release-sig, about A",
+        ],
+    );
+}
+
+#[test]
+fn an_untagged_manifest_that_an_index_of_another_repository_lists_stays_with_that_index() {
+    let here = repo("a").image("A", &days_old(400)).pushed("A", 8);
+    let there = repo("b").image("A", &days_old(400)).index("J", &["A"]).pushed("A", 8).pushed("J", 8);
+    let fates = |there: Sample| world(Powers::DeleteOnly, [here.clone(), there]).fates(&untagged_policy());
+    assert_eq!(
+        fates(there.clone().tag("latest", "J"))[1..],
+        ["@A stays: listed elsewhere", "@A stays: needed by J", "@J stays: tagged :latest"]
+    );
+    assert_eq!(fates(there), ["@A goes: parent J", "@A goes: untagged 8", "@J goes: untagged 8"]);
+}
+
+#[test]
+fn what_cannot_be_seen_whole_keeps_its_untagged_manifests() {
+    judged_untagged(
+        repo("app").image("A", &days_old(400)).pushed("A", 8).gap(Concern::Repository, "torn"),
+        ["@A stays: gap torn"],
+    );
+    judged_untagged(
+        repo("app").image("A", &days_old(400)).pushed("A", 8).gap(Concern::Manifest(digest("A")), "torn"),
+        ["@A stays: gap torn"],
+    );
+    judged_untagged(
+        repo("app").image("A", &days_old(400)).pushed("A", 8).gap(Concern::Nothing, "a layer link is torn"),
+        ["@A goes: untagged 8"],
+    );
+}
+
+// Clocks.
+
+fn by(clocks: &[Clock]) -> Policy {
+    Policy { clock: clocks.iter().copied().collect(), ..policy() }
+}
+
+#[test]
+fn the_clocks_that_were_chosen_date_an_image_and_the_newest_of_them_wins() {
+    use Clock::{Created, Pushed};
+    for (created, pushed, clocks, fate) in [
+        (Some(40), Some(5), &[Created][..], "goes: older 40"),
+        (Some(40), Some(5), &[Pushed], "stays: young 5"),
+        (Some(40), Some(5), &[Created, Pushed], "stays: young 5"),
+        (Some(5), Some(40), &[Created, Pushed], "stays: young 5"),
+        (Some(5), Some(40), &[Pushed], "goes: older 40"),
+        (Some(50), Some(40), &[Created, Pushed], "goes: older 40"),
+        (None, Some(40), &[Created], "stays: undated absent"),
+        (None, Some(40), &[Created, Pushed], "goes: older 40"),
+        (None, Some(40), &[Pushed], "goes: older 40"),
+        (Some(40), None, &[Created, Pushed], "stays: undated push unknown"),
+        (Some(40), None, &[Pushed], "stays: undated push unknown"),
+        (Some(40), Some(-1), &[Pushed], "stays: young -1"),
+        (Some(40), Some(20_000), &[Created, Pushed], "stays: undated implausible"),
+    ] {
+        let sample = repo("app").tag("v1", "A");
+        let sample = match created {
+            Some(days) => sample.image("A", &days_old(days)),
+            None => sample.undated_image("A"),
+        };
+        let sample = pushed.map_or_else(|| sample.clone(), |days| sample.clone().tag_pushed("v1", days));
+        let fates = world(Powers::DeleteOnly, [sample]).fates(&by(clocks));
+        assert_eq!(fates[0], format!(":v1 {fate}"), "{created:?} {pushed:?} {clocks:?}");
+    }
+}
+
+#[test]
+fn a_policy_says_what_it_does_with_untagged_manifests_and_by_which_clocks() {
+    let policy = Policy { ..by(&[Clock::Created, Clock::Pushed]) };
+    let policy = Policy { untagged: Some(SignedDuration::from_hours(36)), ..policy };
+    let sentence = policy.to_string();
+    let begins = "remove images created and pushed more than 30 days ago; untagged manifests that nothing needs, 36h after their \
+                  last push; never";
+    assert!(sentence.starts_with(begins), "{sentence}");
+    assert_ne!(policy.hash(), by(&[Clock::Created, Clock::Pushed]).hash());
+    assert_ne!(by(&[Clock::Pushed]).hash(), by(&[Clock::Created]).hash());
+}
+
 #[test]
 fn a_policy_reads_back_as_a_sentence_and_is_known_by_its_hash() {
     assert_eq!(

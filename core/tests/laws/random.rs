@@ -7,7 +7,8 @@ use clean_registry_core::inventory::{Concern, Gap, Inventory, Powers, Repo};
 use clean_registry_core::manifest::{Blob, Child, Content, Created, Manifest, Role, Source};
 use clean_registry_core::name::{Bytes, Digest, MediaType, RepoName, Tag};
 use clean_registry_core::policy::Policy;
-use jiff::Timestamp;
+use clean_registry_core::policy::clock::Clock;
+use jiff::{SignedDuration, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
@@ -26,7 +27,7 @@ pub fn inventory() -> impl Strategy<Value = Inventory> {
         let name = |position| format!("repo-{position}").parse::<RepoName>().expect("a name");
         let repos = repos.into_iter().enumerate().map(|(position, repo)| (name(position), repo));
         let (registry, repos) = ("registry".to_owned(), repos.collect());
-        Inventory { registry, taken_at: now(), powers, repos, gaps: Vec::new() }
+        Inventory::of(registry, now(), powers, repos)
     })
 }
 
@@ -34,11 +35,19 @@ pub fn policy() -> impl Strategy<Value = Policy> {
     let tags = subsequence(vec!["latest".to_owned(), "v1".to_owned()], 0..=2);
     let patterns = vec!["release".to_owned(), "MAIN".to_owned(), ".sig".to_owned()];
     let patterns = prop_oneof![3 => Just(Vec::new()), 2 => subsequence(patterns, 1..=3)];
-    (select(vec![0, 1, 30, 30, 30, 365]), tags, patterns).prop_map(
-        |(days_to_keep, tags, protected_patterns)| Policy {
-            days_to_keep,
-            protected_tags: BTreeSet::from_iter(tags),
-            protected_patterns,
+    let created = || BTreeSet::from([Clock::Created]);
+    let clock = prop_oneof![
+        3 => Just(created()),
+        1 => Just(BTreeSet::from([Clock::Pushed])),
+        1 => Just(BTreeSet::from([Clock::Created, Clock::Pushed])),
+    ];
+    let untagged =
+        prop::option::of(select(vec![0, 7, 30]).prop_map(|days| SignedDuration::from_hours(24 * days)));
+    (select(vec![0, 1, 30, 30, 30, 365]), tags, patterns, clock, untagged).prop_map(
+        |(days_to_keep, tags, protected_patterns, clock, untagged)| Policy {
+            clock,
+            untagged,
+            ..Policy::simple(days_to_keep, BTreeSet::from_iter(tags), protected_patterns)
         },
     )
 }
@@ -142,11 +151,18 @@ fn repo() -> impl Strategy<Value = Repo> {
     let gap_of_repository = prop::bool::weighted(0.05);
     let gaps = prop_oneof![3 => Just(vec![]), 1 => vec(any::<Index>(), 1..3)];
     let unfinished = prop_oneof![2 => Just(vec![]), 1 => vec(any::<Index>(), 1..3)];
-    (vec(seed(), 1..10), vec(tag_seed(), 1..9), gap_of_repository, gaps, unfinished).prop_map(
+    let tags = vec((tag_seed(), pushed()), 1..9);
+    (vec((seed(), pushed()), 1..10), tags, gap_of_repository, gaps, unfinished).prop_map(
         |(seeds, tags, blind, gaps, unfinished)| {
             let mut repo = Repo::default();
+            let (seeds, pushes): (Vec<Seed>, Vec<Option<Timestamp>>) = seeds.into_iter().unzip();
             let digests = add_manifests(&mut repo, &seeds);
-            tags.iter().for_each(|tag| add_tag(&mut repo, &digests, tag));
+            repo.pushed =
+                digests.iter().zip(pushes).filter_map(|(digest, at)| Some((*digest, at?))).collect();
+            for (tag, at) in &tags {
+                let tag = add_tag(&mut repo, &digests, tag);
+                repo.tags_pushed.extend(at.map(|at| (tag, at)));
+            }
             let torn = gaps.iter().filter_map(|index| pick(digests.clone(), *index));
             repo.gaps.extend(torn.map(|digest| gap(Concern::Manifest(digest))));
             repo.gaps.extend(blind.then(|| gap(Concern::Repository)));
@@ -154,6 +170,13 @@ fn repo() -> impl Strategy<Value = Repo> {
             repo
         },
     )
+}
+
+/// When something was pushed, if that is known.
+fn pushed() -> impl Strategy<Value = Option<Timestamp>> {
+    let days = prop_oneof![9 => 0..60_i64, 1 => Just(-1_i64), 1 => Just(20_000_i64)];
+    let at = |days| Timestamp::from_second(NOW - days * DAY).expect("within range");
+    prop_oneof![1 => Just(None), 6 => days.prop_map(move |days| Some(at(days)))]
 }
 
 fn seed() -> impl Strategy<Value = Seed> {
@@ -247,7 +270,7 @@ fn manifest(seed: &Seed, earlier: &[Digest]) -> Manifest {
     }
 }
 
-fn add_tag(repo: &mut Repo, digests: &[Digest], seed: &TagSeed) {
+fn add_tag(repo: &mut Repo, digests: &[Digest], seed: &TagSeed) -> Tag {
     let name = match &seed.name {
         TagName::Plain(name) => (*name).to_owned(),
         TagName::About(subject, suffix) => {
@@ -264,5 +287,6 @@ fn add_tag(repo: &mut Repo, digests: &[Digest], seed: &TagSeed) {
     if target.is_none() {
         repo.gaps.push(gap(Concern::Tag(tag.clone())));
     }
-    repo.tags.insert(tag, target);
+    repo.tags.insert(tag.clone(), target);
+    tag
 }

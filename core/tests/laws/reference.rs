@@ -1,11 +1,12 @@
 //! What ought to stay and go, told again: sets that grow until they grow no more, and a clock in seconds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use clean_registry_core::inventory::{Concern, Repo};
-use clean_registry_core::manifest::{Content, Role};
-use clean_registry_core::name::{Digest, Tag};
+use clean_registry_core::inventory::{Concern, Inventory, Repo};
+use clean_registry_core::manifest::{Content, Manifest, Role};
+use clean_registry_core::name::{Digest, RepoName, Tag};
 use clean_registry_core::policy::Policy;
+use clean_registry_core::policy::clock::Clock;
 use jiff::Timestamp;
 
 const YEAR_2013: i64 = 1_356_998_400;
@@ -62,17 +63,28 @@ pub fn stays_by_itself(repo: &Repo, tag: &Tag, policy: &Policy, now: i64) -> boo
     };
     let unknown = repo.gaps.iter().any(|gap| match &gap.concerns {
         Concern::Repository => true,
+        Concern::Nothing => false,
         Concern::Tag(other) => other == tag,
         Concern::Manifest(other) => *other == digest,
     });
     let of_its_own = match subject(repo, tag) {
         Some(subject) => !repo.manifests.contains_key(&subject),
-        None => match second_of_creation(repo, digest, now) {
+        None => match second_of_birth(repo, tag, digest, (policy, now)) {
             Some(created) => now - created <= i64::from(policy.days_to_keep) * DAY,
             None => true,
         },
     };
     protected || unknown || of_its_own
+}
+
+/// By whatever clocks the policy has: the newest, and none where a push is to count and is not known.
+fn second_of_birth(repo: &Repo, tag: &Tag, digest: Digest, (policy, now): (&Policy, i64)) -> Option<i64> {
+    let created = second_of_creation(repo, digest, now).filter(|_| policy.clock.contains(&Clock::Created));
+    if !policy.clock.contains(&Clock::Pushed) {
+        return created;
+    }
+    let pushed = repo.tags_pushed.get(tag)?.as_second();
+    (pushed >= YEAR_2013).then(|| created.map_or(pushed, |created| created.max(pushed)))
 }
 
 fn second_of_creation(repo: &Repo, digest: Digest, now: i64) -> Option<i64> {
@@ -89,20 +101,78 @@ fn second_of_creation(repo: &Repo, digest: Digest, now: i64) -> Option<i64> {
     (YEAR_2013..=now).contains(&second).then_some(second)
 }
 
-/// The manifests that an expired tag or an interrupted run leads to and that nothing which stays needs.
-pub fn manifests_that_go(repo: &Repo, policy: &Policy, now: i64) -> BTreeSet<Digest> {
+/// The manifests that go, repository by repository: what one lists keeps what is untagged in others, until it goes itself.
+pub fn all_that_go(inventory: &Inventory, policy: &Policy, now: i64) -> BTreeMap<RepoName, BTreeSet<Digest>> {
+    let mut gone: BTreeMap<RepoName, BTreeSet<Digest>> = BTreeMap::new();
+    loop {
+        let listed_outside = |own: &RepoName| -> BTreeSet<Digest> {
+            let others = inventory.repos.iter().filter(|(name, _)| *name != own);
+            let staying = others.flat_map(|(name, repo)| {
+                let gone = gone.get(name);
+                repo.manifests
+                    .iter()
+                    .filter(move |(digest, _)| gone.is_none_or(|gone| !gone.contains(digest)))
+            });
+            staying.flat_map(|(_, manifest)| manifest.children().iter().map(|child| child.digest)).collect()
+        };
+        let repos = inventory.repos.iter();
+        let more: BTreeMap<RepoName, BTreeSet<Digest>> = repos
+            .map(|(name, repo)| (name.clone(), manifests_that_go(repo, policy, now, &listed_outside(name))))
+            .collect();
+        if more == gone {
+            return gone;
+        }
+        gone = more;
+    }
+}
+
+/// What is untagged, listed nowhere, about nothing that is here, and was pushed long enough ago.
+fn old_and_untagged(
+    repo: &Repo,
+    policy: &Policy,
+    now: i64,
+    listed_outside: &BTreeSet<Digest>,
+) -> Vec<Digest> {
+    let Some(keep) = policy.untagged else { return Vec::new() };
+    let listed = |digest: &Digest| {
+        let lists = |other: &Manifest| other.children().iter().any(|child| child.digest == *digest);
+        listed_outside.contains(digest)
+            || repo.manifests.iter().any(|(other, manifest)| other != digest && lists(manifest))
+    };
+    let is_old = |digest: &Digest| {
+        repo.pushed.get(digest).is_some_and(|pushed| now - pushed.as_second() > keep.as_secs())
+    };
+    let manifests = repo.manifests.iter().filter(|(digest, manifest)| {
+        let is_about = manifest.subject.is_some_and(|subject| repo.manifests.contains_key(&subject));
+        !is_about
+            && !repo.tags.values().any(|target| *target == Some(**digest))
+            && !listed(digest)
+            && is_old(digest)
+    });
+    manifests.map(|(digest, _)| *digest).collect()
+}
+
+/// The manifests that an expired tag, an interrupted run or a rule for untagged ones leads to and that nothing which stays
+/// needs.
+fn manifests_that_go(
+    repo: &Repo,
+    policy: &Policy,
+    now: i64,
+    listed_outside: &BTreeSet<Digest>,
+) -> BTreeSet<Digest> {
     if repo.gaps.iter().any(|gap| gap.concerns == Concern::Repository) {
         return BTreeSet::new();
     }
     let (stay, rest): (Vec<&Tag>, Vec<&Tag>) =
         repo.tags.keys().partition(|tag| stays_by_itself(repo, tag, policy, now));
     let expired = rest.iter().filter(|tag| subject(repo, tag).is_none()).filter_map(|tag| repo.tags[*tag]);
-    let due = led_to(repo, expired.chain(repo.unfinished.iter().copied()), &rest);
+    let untagged = old_and_untagged(repo, policy, now, listed_outside);
+    let due = led_to(repo, expired.chain(repo.unfinished.iter().copied()).chain(untagged), &rest);
 
     let tagged = stay.iter().flat_map(|tag| repo.tags[*tag].into_iter().chain(tag.subject()));
     let torn = repo.gaps.iter().filter_map(|gap| match gap.concerns {
         Concern::Manifest(digest) => Some(digest),
-        Concern::Repository | Concern::Tag(_) => None,
+        Concern::Repository | Concern::Nothing | Concern::Tag(_) => None,
     });
     let unclaimed = repo.manifests.keys().filter(|digest| !due.contains(digest)).copied();
     let needed = needs(repo, tagged.chain(torn).chain(unclaimed)).manifests;

@@ -54,7 +54,7 @@ pub async fn run(afterwards: Afterwards) -> Result<Exit, Failure> {
     let store = Store::open(&storage).map_err(broken)?;
     let sample = sample::write(&store, Timestamp::now() - SLACK).map_err(broken)?;
     let server = Server::start(&storage, Behaviour::of(Generation::V3)).map_err(broken)?;
-    let ctx = context(directory.path(), &server.url())?;
+    let ctx = context(directory.path(), &server.url()).await?;
     print(&format!(
         "1. A sample registry at {}, in Distribution's own storage layout, with {} tags.\n",
         server.url(),
@@ -76,7 +76,7 @@ pub async fn run(afterwards: Afterwards) -> Result<Exit, Failure> {
 }
 
 /// The configuration that the demo works with: the simple form.
-fn context(directory: &Path, url: &str) -> Result<Context, Failure> {
+async fn context(directory: &Path, url: &str) -> Result<Context, Failure> {
     let path = directory.join("config.json");
     let text = json!({
         "registry": { "url": url },
@@ -88,7 +88,7 @@ fn context(directory: &Path, url: &str) -> Result<Context, Failure> {
         "state_dir": directory.join("state"),
     });
     std::fs::write(&path, text.to_string()).map_err(|error| Failure::new(Exit::Bug, error))?;
-    Context::new(&Choices::default(), Config::load(&path, &BTreeMap::new())?, BTreeMap::new())
+    Context::new(&Choices::default(), Config::load(&path, &BTreeMap::new())?, BTreeMap::new()).await
 }
 
 async fn show_plan(ctx: &Context) -> Result<(), Failure> {

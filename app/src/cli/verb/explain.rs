@@ -35,6 +35,9 @@ struct Explanation {
     decision: Decision,
     /// When it was created and who says so, or why that is not known.
     clock: String,
+    /// When the tag, or else the manifest, was last pushed; only the storage tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pushed: Option<Timestamp>,
     /// What points at it.
     tags: Vec<Tag>,
     /// Indexes that list it.
@@ -137,6 +140,10 @@ fn explain(
         media_type: digest.and_then(|digest| Some(repo.manifests.get(&digest)?.media_type.to_string())),
         decision: decision.clone(),
         clock,
+        pushed: match tag {
+            Some(tag) => repo.tags_pushed.get(tag).copied(),
+            None => digest.and_then(|digest| repo.pushed.get(&digest).copied()),
+        },
         tags: digest
             .map(|digest| graph.tags_on(digest).iter().map(|tag| (*tag).clone()).collect())
             .unwrap_or_default(),
@@ -163,6 +170,7 @@ fn text(explanation: &Explanation) -> String {
         digest,
         decision,
         clock,
+        pushed,
         tags,
         parents,
         referrers,
@@ -188,6 +196,7 @@ fn text(explanation: &Explanation) -> String {
     row("digest", digest.iter().map(ToString::to_string).collect());
     row("type", media_type.iter().cloned().collect());
     row("created", vec![clock.clone()]);
+    row("pushed", pushed.iter().map(|at| format!("{at:.0}")).collect());
     row("tag", tags.iter().filter(|other| Some(*other) != tag.as_ref()).map(ToString::to_string).collect());
     row("in index", parents.iter().map(ToString::to_string).collect());
     row("referrer", referrers.iter().map(ToString::to_string).collect());

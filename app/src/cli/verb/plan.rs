@@ -86,12 +86,7 @@ pub fn text(plan: &Plan) -> String {
     if plan.steps.is_empty() {
         text.push_str("Nothing to remove.\n\n");
     } else {
-        let _ = writeln!(
-            text,
-            "{}; {} might be freed.\n",
-            count(plan.steps.len(), "step", "steps"),
-            plan.estimate.0
-        );
+        let _ = writeln!(text, "{}; {}.\n", count(plan.steps.len(), "step", "steps"), plan.estimate);
     }
     text
 }

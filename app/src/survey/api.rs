@@ -1,4 +1,4 @@
-//! Sees what a registry holds, over its API: the first of the deeds.
+//! Sees what a registry holds, over its API.
 //!
 //! Requests are the cost. Cold: one a tag, one a distinct image for its configuration, one a child of an index. Warm: one HEAD a
 //! tag. Whatever cannot be learned becomes a gap, and the survey goes on.
@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use clean_registry_core::inventory::{Concern, Gap, Inventory, Powers, Repo};
-use clean_registry_core::manifest::{Created, Manifest, Role};
+use clean_registry_core::manifest::{Created, Manifest};
 use clean_registry_core::name::{Digest, RepoName, Tag};
 use futures_util::{StreamExt as _, stream};
-use globset::GlobMatcher;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use super::{CONFIG_LIMIT, Scope, Sought, attestations, earlier, whole_repository};
 use crate::progress::Progress;
 use crate::registry::{Error, RawManifest, Reader, Reference};
 use crate::state::Facts;
@@ -21,49 +21,6 @@ use crate::state::Facts;
 const REPOSITORIES: usize = 32;
 /// Tags of one repository under way at once.
 const TAGS: usize = 64;
-/// Clocks further apart than this are worth a word.
-const CLOCKS_AGREE: SignedDuration = SignedDuration::from_mins(10);
-/// No image configuration is larger.
-const CONFIG_LIMIT: u64 = 8 << 20;
-
-/// Which repositories to look at.
-#[derive(Debug, Clone)]
-pub enum Scope {
-    /// All of them.
-    All,
-    /// Those whose name matches.
-    Matching(GlobMatcher),
-    /// Exactly these.
-    These(BTreeSet<RepoName>),
-}
-
-impl Scope {
-    /// Whether `name` is to be looked at.
-    #[must_use]
-    pub fn includes(&self, name: &RepoName) -> bool {
-        match self {
-            Self::All => true,
-            Self::Matching(glob) => glob.is_match(name.as_str()),
-            Self::These(names) => names.contains(name),
-        }
-    }
-}
-
-/// Manifests of one repository to look for although no tag may lead to them.
-#[derive(Debug, Clone, Default)]
-pub struct Sought {
-    /// An earlier run meant to delete these, and did not come to it.
-    pub unfinished: BTreeSet<Digest>,
-    /// An earlier run left these alone: they stay, and so does what they need.
-    pub left_alone: BTreeSet<Digest>,
-}
-
-impl Sought {
-    /// Adds a manifest that may go if nothing needs it; false if it was one already.
-    pub fn insert(&mut self, digest: Digest) -> bool {
-        self.unfinished.insert(digest)
-    }
-}
 
 /// What to look at, and with what.
 #[derive(Debug)]
@@ -96,13 +53,10 @@ impl Survey<'_> {
             .collect()
             .await;
         self.progress.end();
-        Ok(Inventory {
-            registry: self.reader.host().to_owned(),
-            taken_at,
-            powers: weakest(surveyed.iter().filter_map(|(.., powers)| *powers)),
-            repos: surveyed.into_iter().map(|(name, repo, _)| (name, repo)).collect(),
-            gaps,
-        })
+        let powers = weakest(surveyed.iter().filter_map(|(.., powers)| *powers));
+        let repos = surveyed.into_iter().map(|(name, repo, _)| (name, repo)).collect();
+        let seen = Inventory::of(self.reader.host().to_owned(), taken_at, powers, repos);
+        Ok(Inventory { gaps, ..seen })
     }
 
     /// The repositories to look at, and what the catalog could not tell.
@@ -345,31 +299,10 @@ impl Survey<'_> {
     }
 }
 
-/// The untagged manifests that indexes list as attestations only: they carry no date, so none is asked for.
-fn attestations(repo: &Repo) -> BTreeSet<Digest> {
-    let children = || repo.manifests.values().flat_map(|manifest| manifest.children());
-    let listed_as = |role| children().filter(move |child| child.role == role).map(|child| child.digest);
-    let images: BTreeSet<Digest> =
-        listed_as(Role::Image).chain(repo.tags.values().copied().flatten()).collect();
-    listed_as(Role::Attestation).filter(|digest| !images.contains(digest)).collect()
-}
-
 enum Seen {
     Manifest(Digest, Arc<Manifest>),
     Absent,
     Unreadable(String),
-}
-
-const fn whole_repository(why: String) -> Gap {
-    Gap { concerns: Concern::Repository, why }
-}
-
-fn earlier(here: Timestamp, there: Option<Timestamp>) -> Timestamp {
-    let Some(there) = there else { return here };
-    if here.duration_since(there).abs() > CLOCKS_AGREE {
-        tracing::warn!("the clocks disagree: {here} here, {there} at the registry; the earlier one counts");
-    }
-    here.min(there)
 }
 
 /// Unless every repository is known to be able to delete a tag alone, none is.
