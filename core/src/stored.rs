@@ -42,8 +42,8 @@ impl Stamp {
     /// while `now` is unknown.
     #[must_use]
     pub fn is_older(self, age: Age, now: Self) -> bool {
-        let is_known = self != Self::UNKNOWN && now != Self::UNKNOWN;
-        is_known && u64::from(self.0).saturating_add(age.0) <= u64::from(now.0)
+        // What is unknown itself lies after every `now` that is known.
+        now != Self::UNKNOWN && u64::from(self.0).saturating_add(age.0) <= u64::from(now.0)
     }
 }
 
@@ -425,6 +425,18 @@ mod tests {
             let blobs: Blobs = twice.into_iter().collect();
             assert_eq!(blobs.iter().map(|(_, blob)| blob).collect::<Vec<_>>(), [young]);
         }
+    }
+
+    #[test]
+    fn a_repository_is_as_young_as_its_youngest_link() {
+        assert_eq!(StoredRepo::default().newest(), None);
+        let tag = |stamp| StoredTag { target: None, stamp };
+        let tags = [("v1", 3), ("v2", 5), ("v3", 4)];
+        let tags = tags.map(|(name, second)| (name.parse().unwrap(), tag(Stamp(second))));
+        let repo = StoredRepo { tags: tags.into(), ..StoredRepo::default() };
+        assert_eq!(repo.newest(), Some(Stamp(5)));
+        let dangling = vec![(Digest::of(b"gone"), Stamp(6))];
+        assert_eq!(StoredRepo { dangling, ..repo }.newest(), Some(Stamp(6)));
     }
 
     #[test]

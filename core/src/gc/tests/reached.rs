@@ -161,10 +161,28 @@ fn layers_listed_as_children_are_kept_and_not_taken_for_manifests() {
         .has("a", &["cache"])
         .blob("nobody's");
     assert_eq!((world.blobs(), world.tainted()), (set(["nobody's"]), set([])));
+}
 
-    let world = World::new().huge("huge").index_of(LAYER, "cache", &["huge"]).has("a", &["cache"]);
-    assert_eq!(world.blobs(), set([]));
-    assert_eq!(world.learn(&mut Known::default()), 1, "the huge one is not asked for");
+#[test]
+fn what_is_too_large_for_a_manifest_is_not_asked_for_among_layers() {
+    // 13
+    let world = World::new().image("huge").index_of(LAYER, "cache", &["huge"]).has("a", &["cache"]);
+    let larger = world.clone().sized("huge", LARGEST_MANIFEST + Bytes(1));
+    assert_eq!(larger.learn(&mut Known::default()), 1);
+    assert_eq!(
+        larger.blobs(),
+        set(["huge config", "huge layer"]),
+        "it is a layer that looks like a manifest"
+    );
+    let largest = world.sized("huge", LARGEST_MANIFEST);
+    assert_eq!(largest.learn(&mut Known::default()), 2);
+    assert_eq!(largest.blobs(), set([]));
+}
+
+#[test]
+fn what_is_listed_as_a_manifest_is_asked_for_whatever_its_size() {
+    let world = World::new().image("huge").index("index", &["huge"]).has("a", &["index"]);
+    assert_eq!(world.sized("huge", LARGEST_MANIFEST + Bytes(1)).blobs(), set([]));
 }
 
 #[test]
@@ -287,6 +305,18 @@ fn json_is_read_as_widely_as_go_reads_it() {
         .bytes("manifest", manifest)
         .has("a", &["manifest"]);
     assert_eq!(world.blobs(), set([]));
+}
+
+#[test]
+fn of_a_repeated_media_type_the_last_counts_as_in_go() {
+    let types = [LAYER, MediaType::OCI_MANIFEST];
+    let index = |[first, last]: [&str; 2]| {
+        format!(r#"{{"manifests":[{{"mediaType":"{first}","mediaType":"{last}","digest":"{{broken}}"}}]}}"#)
+    };
+    for (types, tainted) in [(types, set(["a"])), ([types[1], types[0]], set([]))] {
+        let world = World::new().bytes("broken", "").bytes("index", &index(types)).has("a", &["index"]);
+        assert_eq!(world.tainted(), tainted, "{types:?}");
+    }
 }
 
 #[test]
