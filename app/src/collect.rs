@@ -16,7 +16,8 @@ use native::{Native, Parts};
 
 use crate::config::{CollectorMode, Config, Restart};
 use crate::context::{Context, connect_once};
-use crate::gc::GcError;
+use crate::gc::{GcError, closing};
+use crate::leftovers::Leftovers;
 use crate::registry::Writer;
 use crate::runtime::bare;
 use crate::runtime::collector::{self, Collected, Event, Mode};
@@ -329,16 +330,27 @@ pub async fn measure_on_host(config: &Config) -> Measured {
     measure(config.paths.host_storage.as_deref(), None, DEFAULT_STORAGE).await
 }
 
-/// Ends what an interrupted run left of its collection in the place of `name`, and starts the registry again.
+/// Opens a registry again that an interrupted run had closed, and ends what is left of that run's collector.
 ///
 /// # Errors
-/// When the container cannot be found or started.
-pub async fn start_again(
+/// When it cannot be opened.
+pub async fn open_what_was_closed(
     config: &Config,
     environment: &BTreeMap<String, String>,
-    name: &str,
+    leftovers: &Leftovers,
 ) -> Result<(), CollectError> {
-    let container = engine(config, environment).await?.container(name).await?;
+    if let Some(command) = &leftovers.open_command {
+        tracing::warn!("an interrupted run had closed the registry: opening it with `{command}`");
+        closing::run(command).await.map_err(GcError::from)?;
+    }
+    let Some(name) = &leftovers.stopped_container else { return Ok(()) };
+    let container = match engine(config, environment).await?.container(name).await {
+        Err(docker::Error::NoContainer { .. }) => {
+            tracing::warn!("an interrupted run had stopped {name}, which is gone by now");
+            return Ok(());
+        }
+        container => container?,
+    };
     tracing::warn!("an interrupted run may have left {name} stopped: seeing to it that it runs");
     Ok(collector::recover(&container).await?)
 }

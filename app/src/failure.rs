@@ -90,6 +90,12 @@ impl From<crate::scan::ScanError> for Failure {
     }
 }
 
+impl From<crate::gc::closing::ClosingError> for Failure {
+    fn from(error: crate::gc::closing::ClosingError) -> Self {
+        crate::gc::GcError::from(error).into()
+    }
+}
+
 impl From<crate::gc::GcError> for Failure {
     fn from(error: crate::gc::GcError) -> Self {
         use crate::gc::GcError as E;

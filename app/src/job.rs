@@ -15,13 +15,15 @@ use clean_registry_core::report::summarize;
 use futures_util::{StreamExt as _, stream};
 
 use crate::apply::{Applied, Apply, prove_by_upload};
-use crate::collect::{CollectError, Collector, measure_on_host, start_again};
+use crate::collect::{CollectError, Collector, measure_on_host, open_what_was_closed};
+use crate::collect::native::closing as closing_of;
 use crate::context::Context;
+use crate::gc::closing::{Closing, ClosingError, Seen, Watch};
+use crate::gc::Mode;
 use crate::failure::{Exit, Failure};
 use crate::leftovers::Leftovers;
 use crate::registry::{Reference, Refusal, Writer};
 use crate::report::{Collection, Report};
-use crate::runtime::docker;
 use crate::runtime::measure::Measured;
 use crate::state::{Lock, RunLog};
 use crate::storage::Storage;
@@ -171,6 +173,8 @@ pub struct Work<'a> {
     collect_when: CollectWhen,
     /// What earlier runs left undone.
     pub leftovers: Leftovers,
+    /// What closed the registry for this run, and opens it again.
+    closed: Option<Closing>,
     _lock: Lock,
 }
 
@@ -185,20 +189,13 @@ impl<'a> Work<'a> {
         for run in leftovers.open.iter().filter(|run| run.journal.ending().is_none()) {
             tracing::warn!("run {} was interrupted; what it left is taken over", run.name);
         }
-        if let Some(container) = &leftovers.stopped_container {
-            match start_again(&ctx.config, &ctx.environment, container).await {
-                Err(CollectError::Docker(docker::Error::NoContainer { .. })) => {
-                    tracing::warn!("an interrupted run had stopped {container}, which is gone by now");
-                }
-                started => started?,
-            }
-        }
+        open_what_was_closed(&ctx.config, &ctx.environment, &leftovers).await?;
         let collector = match collect_when {
             CollectWhen::Never => None,
             _ => Collector::find(ctx).await?,
         };
         let writer = Writer::new(ctx.reader.clone());
-        Ok(Self { ctx, writer, collector, collect_when, leftovers, _lock: lock })
+        Ok(Self { ctx, writer, collector, collect_when, leftovers, closed: None, _lock: lock })
     }
 
     /// The same with another collector.
@@ -250,11 +247,32 @@ impl<'a> Work<'a> {
             report.collection = self.not_collected();
             return Ok(report.with_gaps(has_wide_gaps(inventory)));
         }
-        self.prepare(plan, inventory).await?;
         let before = self.measure().await;
+        self.prove_same(plan, inventory).await?;
         let log = self.ctx.state.begin(plan, self.ctx.now)?;
+        let carried_out = self.carry_out_closed(sound, inventory, &log, report).await;
+        let opened = self.open_again(&log).await;
+        let mut report = carried_out?;
+        opened?;
+        report.measured(&before, &self.measure().await);
+        log.end(if report.exit == Exit::Done { Ending::Complete } else { Ending::InPart })?;
+        Ok(report)
+    }
+
+    /// The same with the registry closed, where it has to be.
+    async fn carry_out_closed(
+        &mut self,
+        sound: &Sound,
+        inventory: &Inventory,
+        log: &RunLog,
+        mut report: Report,
+    ) -> Result<Report, Failure> {
+        let plan = sound.plan();
+        if self.writer.reader().is_over_storage() && !plan.steps.is_empty() {
+            self.close_for_storage(log).await?;
+        }
         plan.steps.iter().for_each(announce);
-        let applied = self.apply(sound, inventory, &log).await?;
+        let applied = self.apply(sound, inventory, log).await?;
         if self.ctx.interrupt.is_set() {
             return Err(Failure::new(
                 Exit::Interrupted,
@@ -266,25 +284,19 @@ impl<'a> Work<'a> {
         let deletes = done.steps.iter().any(|step| step.action == Action::Delete);
         report.collection = match &self.collector {
             Some(collector) if self.collects(deletes) => {
-                self.collect(collector, &done, inventory, &log).await?
+                self.collect(collector, &done, inventory, log).await?
             }
             _ => self.not_collected(),
         };
         report.run = Some(log.name().to_owned());
-        report.measured(&before, &self.measure().await);
         report.applied(plan, applied);
-        let report = report.with_gaps(has_wide_gaps(inventory));
-        log.end(if report.exit == Exit::Done { Ending::Complete } else { Ending::InPart })?;
-        Ok(report)
+        Ok(report.with_gaps(has_wide_gaps(inventory)))
     }
 
-    /// Makes sure that what is about to be changed is what was read, and that a storage is changed by nobody else.
-    async fn prepare(&self, plan: &Plan, inventory: &Inventory) -> Result<(), Failure> {
+    /// Makes sure that what is about to be changed is what was read.
+    async fn prove_same(&self, plan: &Plan, inventory: &Inventory) -> Result<(), Failure> {
         if plan.steps.is_empty() {
             return Ok(());
-        }
-        if self.writer.reader().is_over_storage() {
-            return self.close_for_storage().await;
         }
         match self.read_storage(inventory).await {
             Some(storage) => {
@@ -310,17 +322,33 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// When a registry may be at work on it: nothing has been changed then.
-    async fn close_for_storage(&self) -> Result<(), Failure> {
+    async fn close_for_storage(&mut self, log: &RunLog) -> Result<(), Failure> {
         let setting = self.ctx.setting().await?;
-        if let Some(container) = &setting.container
-            && !container.is_running().await.map_err(CollectError::from)?
-        {
-            return Ok(());
+        let Some(storage) = self.ctx.storage().await else { return Ok(()) };
+        let closing = closing_of(&self.ctx.config, setting).await?;
+        let watch = Watch::of(&**storage, setting.container.clone(), None);
+        let told = self.ctx.config.garbage_collection.native == Some(Mode::Offline);
+        match watch.look().await.map_err(ClosingError::from)? {
+            Seen::Closed(sign) => tracing::info!("the registry takes no writes: {sign}"),
+            Seen::Unknown if told => {}
+            Seen::Open(sign) if !closing.is_able() => return Err(ClosingError::Open(sign).into()),
+            Seen::Unknown if !closing.is_able() => {
+                return Err(ClosingError::Unknown(storage.location()).into());
+            }
+            Seen::Open(_) | Seen::Unknown => {
+                self.closed = Some(closing.clone());
+                closing.close(&watch, Some(log)).await?;
+            }
         }
-        let host = self.ctx.reader.host();
-        Err(Failure::new(Exit::Unsafe, format!("a registry may be at work on {host}")).hinted(
-            "name registry.url to delete over its interface, or registry.container and stop that; nothing was changed",
-        ))
+        Ok(())
+    }
+
+    /// Opens the registry again, if this run has closed it.
+    async fn open_again(&mut self, log: &RunLog) -> Result<(), Failure> {
+        match self.closed.take() {
+            Some(closing) => Ok(closing.open(Some(log)).await?),
+            None => Ok(()),
+        }
     }
 
     /// Whether garbage is to be collected, given whether this run deletes something.

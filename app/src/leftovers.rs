@@ -19,6 +19,8 @@ pub struct Leftovers {
     pub unfinished: BTreeMap<RepoName, Sought>,
     /// A container that one of them stopped and did not start again.
     pub stopped_container: Option<String>,
+    /// A command that opens the registry, which one of them closed by another.
+    pub open_command: Option<String>,
     /// Whether manifests were deleted and no garbage was collected since.
     pub owes_collection: bool,
 }
@@ -47,6 +49,8 @@ impl Leftovers {
                 None => {
                     let stopped = run.journal.stopped_container().map(str::to_owned);
                     leftovers.stopped_container = stopped.or(leftovers.stopped_container);
+                    let command = run.journal.open_command().map(str::to_owned);
+                    leftovers.open_command = command.or(leftovers.open_command);
                     if is_policy {
                         leftovers.add_unfinished(&state.plan_of(&run.name)?, &run);
                     }
@@ -81,6 +85,15 @@ impl Leftovers {
             is_any |= may_go;
         }
         is_any
+    }
+
+    /// Notes in the journals of interrupted collections that a later one has done their work.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn close_collections(&self, state: &State) -> Result<(), StateError> {
+        let collections = self.open.iter().filter(|run| run.is_collection());
+        collections.into_iter().try_for_each(|run| state.reopen(run)?.end(Ending::Resumed))
     }
 
     /// Notes in the journals of the open runs that a later one has taken over, unless that one could not see what they left

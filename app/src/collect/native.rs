@@ -69,12 +69,7 @@ impl Native {
         let cache = cache(&setting, &*storage);
         let section = &config.garbage_collection;
         let closing = closing(config, &setting).await?;
-        let watch = Watch {
-            storage: storage.location(),
-            directory: storage.directory().map(Into::into),
-            reader,
-            container: setting.container,
-        };
+        let watch = Watch::of(&*storage, setting.container, reader);
         let seen = watch.look().await.map_err(gc::closing::ClosingError::from)?;
         let (mode, why) = Mode::choose(section.native, &seen, &closing, cache)?;
         tracing::info!("collecting {} in mode {mode}: {why}", storage.location());
@@ -174,7 +169,11 @@ impl Native {
     }
 }
 
-async fn closing(config: &Config, setting: &Setting) -> Result<Closing, GcError> {
+/// What could close the registry: commands of its owner's, its container, or the owner himself.
+///
+/// # Errors
+/// When the engine does not answer.
+pub async fn closing(config: &Config, setting: &Setting) -> Result<Closing, GcError> {
     let section = &config.garbage_collection;
     if let (Some(close), Some(open)) = (&section.close_command, &section.open_command) {
         return Ok(Closing::Commands { close: close.clone(), open: open.clone() });

@@ -13,6 +13,7 @@ use super::processes::{self, Processes};
 use crate::registry::{Error as RegistryError, Reader, Refusal, Writer};
 use crate::runtime::docker::{self, Container};
 use crate::state::{RunLog, StateError};
+use crate::storage::Storage;
 
 /// How long a registry may take to be seen closed, or open.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -98,6 +99,13 @@ pub enum Seen {
 }
 
 impl Watch {
+    /// What can be looked at of a registry on `storage`.
+    #[must_use]
+    pub fn of(storage: &dyn Storage, container: Option<Container>, reader: Option<Reader>) -> Self {
+        let directory = storage.directory().map(Into::into);
+        Self { storage: storage.location(), directory, reader, container }
+    }
+
     /// Looks at everything there is to look at. One sign that it is open is enough; all must say that it is closed.
     ///
     /// # Errors
@@ -173,7 +181,7 @@ fn is_network(directory: &std::path::Path) -> bool {
 }
 
 /// How a registry is closed and opened again.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Closing {
     /// Its container is stopped and started.
     Container(Container),

@@ -210,6 +210,8 @@ impl Collection<'_> {
 
     /// Removes links that lead nowhere, and writes back those whose blob has come meanwhile.
     async fn tidy_links(&self, outcome: &mut Outcome) {
+        // What a name of another algorithm stands for cannot be looked at once its link is gone.
+        outcome.garbage.links.retain(|link| link.digest.parse::<Digest>().is_ok());
         let links = &outcome.garbage.links;
         let keys: Vec<String> = links.iter().filter_map(link_key).map(|key| absolute(&key)).collect();
         let count = keys.len();

@@ -29,10 +29,47 @@ pub struct Swept {
 pub(super) async fn sweep(storage: &dyn Storage, garbage: &Garbage, swept: &mut Swept) {
     manifests(storage, garbage, swept).await;
     blobs(storage, garbage, Folders::RemoveEmpty, swept).await;
-    let links = garbage.links.iter().filter_map(link_key);
-    others(storage, links.map(|key| absolute(&key)).collect(), Folders::RemoveEmpty, swept).await;
+    let links = leading_nowhere(storage, garbage, swept).await;
+    others(storage, links, Folders::RemoveEmpty, swept).await;
     leftovers(storage, garbage, swept).await;
     repositories(storage, garbage, swept).await;
+}
+
+/// The keys of the links whose blob is not there. When they were found to lead nowhere, blobs that were uploaded after the blobs
+/// had been listed were not known: whether one has come is looked at now that none can come any more.
+async fn leading_nowhere(storage: &dyn Storage, garbage: &Garbage, swept: &mut Swept) -> Vec<String> {
+    let gone: BTreeSet<Digest> = garbage.blobs.iter().map(|blob| blob.digest).collect();
+    let mut keys = Vec::new();
+    for link in &garbage.links {
+        let Some(key) = link_key(link).map(|key| absolute(&key)) else { continue };
+        let named = link.digest.parse::<Digest>().ok();
+        match leads_somewhere(storage, &key, named, &gone).await {
+            Ok(false) => keys.push(key),
+            Ok(true) => {}
+            Err(error) => swept.failed.push((key, error)),
+        }
+    }
+    keys
+}
+
+async fn leads_somewhere(
+    storage: &dyn Storage,
+    key: &str,
+    named: Option<Digest>,
+    gone: &BTreeSet<Digest>,
+) -> Result<bool, StorageError> {
+    let said = async || {
+        let said = storage.read(key).await?.and_then(|bytes| String::from_utf8(bytes).ok());
+        Ok::<_, StorageError>(said.and_then(|text| text.parse::<Digest>().ok()))
+    };
+    // Under the name of another algorithm, only the link says which blob is meant.
+    let target = if named.is_some() { named } else { said().await? };
+    match target {
+        Some(digest) if !gone.contains(&digest) => {
+            Ok(storage.stat(&absolute(&Place::BlobData(digest).key())).await?.is_some())
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Blobs, each with its bytes counted if it is gone.

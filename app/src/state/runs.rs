@@ -32,6 +32,14 @@ impl Run {
     }
 }
 
+impl Run {
+    /// Whether it did nothing but collect garbage.
+    #[must_use]
+    pub fn is_collection(&self) -> bool {
+        matches!(self.journal.records.first(), Some((_, Record::Began { origin: Origin::Collection, .. })))
+    }
+}
+
 impl State {
     /// The runs on this registry, oldest first.
     ///

@@ -153,7 +153,12 @@ impl Reading<'_, '_> {
     ) -> Result<(), StorageError> {
         let mut entries = RawDir::new(folder, buffer);
         while let Some(entry) = entries.next() {
-            let entry = entry.map_err(|error| self.failed(&self.task.key, error))?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                // The folder was removed while it was read: it held nothing more.
+                Err(Errno::NOENT) => break,
+                Err(error) => return Err(self.failed(&self.task.key, error)),
+            };
             let name = entry.file_name();
             if name == c"." || name == c".." {
                 continue;

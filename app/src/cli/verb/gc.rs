@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use super::{print, print_json};
 use crate::age::AgeText;
 use crate::cli::arguments::{Arguments, GcArguments};
-use crate::collect::memory;
+use crate::collect::{memory, open_what_was_closed};
 use crate::collect::native::{Native, Parts};
 use crate::config::Config;
 use crate::context::{connect_once, state_directory};
 use crate::failure::{Exit, Failure};
 use crate::gc::{self, Wishes};
 use crate::interrupt::Interrupt;
+use crate::leftovers::Leftovers;
 use crate::report::Output;
 use crate::report::collection::{Planned, Removed};
 use crate::setting::Setting;
@@ -78,10 +79,13 @@ pub async fn run(
         return plan(arguments, &*storage, &wishes, memory.as_ref()).await;
     }
     let _lock = state.lock()?;
+    let leftovers = Leftovers::find(&state)?;
+    open_what_was_closed(&config, &environment, &leftovers).await?;
     let parts = Parts { setting, reader, wishes, memory, interrupt: Interrupt::listen() };
     let native = Native::find(parts, Arc::clone(&storage), &config).await?;
     let log = state.begin_collection(&name, Timestamp::now())?;
     let removed = native.collect_alone(&log).await?;
+    leftovers.close_collections(&state)?;
     report(arguments, &removed)
 }
 
