@@ -176,7 +176,7 @@ fn blob(name: &str) -> Blob {
 
 /// The processor time of this process, which has one thread: others that are at work do not count.
 /// <https://docs.kernel.org/scheduler/sched-stats.html#proc-pid-schedstat>
-fn cpu_seconds() -> io::Result<f64> {
+pub fn cpu_seconds() -> io::Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/schedstat")?;
     let nanoseconds = stat.split(' ').next().and_then(|text| text.parse::<f64>().ok());
     nanoseconds
@@ -186,7 +186,7 @@ fn cpu_seconds() -> io::Result<f64> {
 
 /// The largest resident set of this process so far: `VmHWM`.
 /// <https://man7.org/linux/man-pages/man5/proc_pid_status.5.html>
-fn peak_mib() -> io::Result<f64> {
+pub fn peak_mib() -> io::Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());

@@ -9,7 +9,9 @@ mod cleaner;
 mod decide;
 mod fill;
 mod finding;
+mod gc;
 mod memory;
+mod memory_gc;
 mod pass;
 mod proxy;
 mod registry;
@@ -26,6 +28,9 @@ usage: bench survey [REQUEST ANSWER]   requests and wall time against real regis
                                        the milliseconds that each is delayed, 5 and 5
        bench memory            peak memory of plan over 100 000 tags
        bench decide            time and memory of deciding over 100 000 and 1 000 000 tags
+       bench gc DIRECTORY [--rounds 3] [--untagged 0] [--ours COMMAND]
+                               a plan-only pass beside find and the registries' dry runs; so many rounds with -m as well
+       bench memory-gc         time and memory of a collection's decision over 2.5, 5 and 10 million blobs
        bench check             all of these
        bench generate DIRECTORY [OPTION VALUE]…   writes a registry's storage; without a directory, says how much it comes to
        bench stress OPTIONS    people push and delete while a collector loops: nothing may be lost; --help tells more
@@ -52,6 +57,9 @@ fn run(arguments: &[&str]) -> io::Result<Verdict> {
         ["survey"] => survey::run(survey::FAR)?,
         ["survey", request, answer] => survey::run(survey::delay(request, answer)?)?,
         ["memory"] => memory::run()?,
+        ["gc", rest @ ..] => gc::run(rest)?,
+        ["memory-gc"] => memory_gc::run()?,
+        ["memory-gc-once", repositories] => return memory_gc::once(repositories).map(|()| Verdict::Held),
         ["decide"] => decide::run()?,
         ["check"] => [decide::run()?, memory::run()?, survey::run(survey::FAR)?].concat(),
         ["pass", directory, rest @ ..] => {
