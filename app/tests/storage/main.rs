@@ -9,6 +9,8 @@ mod s3;
 #[path = "../support/server.rs"]
 mod server;
 
+mod failing;
+mod pages;
 mod versions;
 
 use std::collections::BTreeMap;

@@ -17,8 +17,9 @@ use crate::storage::{Entry, Sink, StorageError};
 
 /// What a share of a listing must have, in pages, to be listed by itself.
 const WORTH: usize = 10;
-/// Parents that are looked into for shares, at most.
+/// Folders that are looked into for shares, at most, on each of so many levels.
 const LOOKS: usize = 16;
+const LEVELS: usize = 4;
 
 /// How a store lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,11 +141,12 @@ impl Listing<'_> {
 
     /// What is left after `last` and so many pages, in shares that are worth it; else one share or none.
     async fn shares(&self, prefix: &str, last: &str, pages: usize) -> Result<Vec<Share>, StorageError> {
-        match (spread(prefix, last), self.manner.starts_after) {
-            (Some(done), true) => Ok(self.blob_shares(prefix, last, pages, done)),
-            (Some(done), false) => Ok(self.digit_shares(last, pages, done)),
-            (None, _) if pages < WORTH => Ok(Vec::new()),
-            (None, starts_after) => self.name_shares(prefix, last, pages, starts_after).await,
+        let done = spread(prefix, last);
+        match done {
+            None if pages < WORTH => Ok(Vec::new()),
+            _ if !self.manner.starts_after => self.folder_shares(prefix, last, pages, done).await,
+            Some(done) => Ok(self.blob_shares(prefix, last, pages, done)),
+            None => self.name_shares(prefix, last, pages).await,
         }
     }
 
@@ -166,69 +168,87 @@ impl Listing<'_> {
         ranges(prefix, last, points)
     }
 
-    /// For stores that cannot begin after a key: by the first digit.
-    fn digit_shares(&self, last: &str, pages: usize, done: f64) -> Vec<Share> {
-        let Some(at) = digits_at(last) else { return Vec::new() };
-        let (folder, digit) = (&last[..at], &last[at..=at]);
-        let total = pages as f64 / done;
-        if total / 16.0 < WORTH as f64 {
-            return Vec::new();
-        }
-        let digits = "0123456789abcdef".chars().map(String::from);
-        let digits = digits.filter(|other| other.as_str() >= digit);
-        let share =
-            |digit| Share { prefix: format!("{folder}{digit}"), after: last.to_owned(), before: None };
-        digits.map(share).collect()
+    /// By the names that come next, of as many levels as it takes.
+    async fn name_shares(&self, prefix: &str, last: &str, pages: usize) -> Result<Vec<Share>, StorageError> {
+        let names = self.names(prefix, pages).await?;
+        let done = names.partition_point(|name| name.as_str() <= last).max(1);
+        let left = names.len().saturating_sub(done);
+        let shares = self.worth(pages as f64 / done as f64 * left as f64).min(left.max(1));
+        let points = (1..shares).map(|share| names[done + share * left / shares].clone());
+        Ok(ranges(prefix, last, points))
     }
 
-    /// By the names that come next, of as many levels as it takes.
-    async fn name_shares(
+    /// The names that lie right below `prefix`; where they are so few that each holds much, those that lie in them.
+    async fn names(&self, prefix: &str, pages: usize) -> Result<Vec<String>, StorageError> {
+        let few = if pages < WORTH * 4 { 1 } else { LOOKS };
+        let mut names = self.look(prefix).await?.0;
+        for _ in 0..LEVELS {
+            if names.len() > few {
+                break;
+            }
+            let mut inner = Vec::new();
+            for name in &names {
+                let folders = self.look(name).await?.0;
+                inner.extend(if folders.is_empty() { vec![name.clone()] } else { folders });
+            }
+            names = inner;
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// For stores that cannot begin after a key: by what the folders begin with. Files that lie beside them are handed over.
+    async fn folder_shares(
         &self,
         prefix: &str,
         last: &str,
         pages: usize,
-        starts_after: bool,
+        done: Option<f64>,
     ) -> Result<Vec<Share>, StorageError> {
-        let names = self.names(prefix).await?;
-        let done = names.partition_point(|name| name.as_str() <= last).max(1);
-        let left = names.len().saturating_sub(done);
-        let expected = pages as f64 / done as f64 * left as f64;
-        let shares = self.worth(expected);
-        if !starts_after {
-            let is_worth_it = shares > 1 && expected / left as f64 >= WORTH as f64;
-            let share =
-                |prefix: &String| Share { prefix: prefix.clone(), after: last.to_owned(), before: None };
-            return Ok(if is_worth_it { names[done - 1..].iter().map(share).collect() } else { Vec::new() });
-        }
-        if left >= self.most {
-            let step = left.div_ceil(shares);
-            let points = names[done..].iter().step_by(step).skip(usize::from(shares > 1)).cloned();
-            return Ok(ranges(prefix, last, points));
-        }
-        // Few names that hold much: what lies in them.
-        if pages < WORTH * 4 {
+        // Blobs are sixteen shares, one a digit.
+        if done.is_some_and(|done| pages as f64 / done < (16 * WORTH) as f64) {
             return Ok(Vec::new());
         }
-        let mut points: Vec<String> = names[done..].to_vec();
-        for name in names[done - 1..].iter().take(LOOKS) {
-            points.extend(self.names(name).await?.into_iter().filter(|point| point.as_str() > last));
+        let (mut folders, mut files) = self.look(prefix).await?;
+        if let Some(digits) = done.and_then(|_| digits_at(last)) {
+            let (inner, beside) = self.look(&last[..digits]).await?;
+            folders.retain(|folder| folder != &last[..digits]);
+            folders.extend(inner.iter().filter_map(|folder| folder.get(..=digits)).map(str::to_owned));
+            files.extend(beside);
         }
-        points.sort();
-        let step = points.len().div_ceil(self.most).max(1);
-        Ok(ranges(prefix, last, points.into_iter().step_by(step)))
-    }
-
-    /// The folders right below `parent`, in order.
-    async fn names(&self, parent: &str) -> Result<Vec<String>, StorageError> {
-        let lister = self.operator.lister_with(parent).await.map_err(|error| failed(parent, &error))?;
-        let folders = lister.map_err(|error| failed(parent, &error)).try_filter_map(|entry| async move {
-            let is_folder = entry.metadata().mode() == EntryMode::DIR;
-            Ok((is_folder && entry.path() != parent).then(|| entry.path().to_owned()))
-        });
-        let mut folders: Vec<String> = folders.try_collect().await?;
         folders.sort();
         folders.dedup();
-        Ok(folders)
+        let begun = folders.partition_point(|folder| folder.as_str() <= last).max(1);
+        let expected = pages as f64 / begun as f64 * (folders.len() - begun.min(folders.len())) as f64;
+        if done.is_none() && expected < (folders.len() * WORTH) as f64 {
+            return Ok(Vec::new());
+        }
+        let left = folders.split_off((begun - 1).min(folders.len()));
+        let covers = |file: &Entry| left.iter().any(|folder| file.key.starts_with(folder));
+        files.retain(|file| file.key.as_str() > last && !covers(file));
+        if left.len() > 1 {
+            (self.sink)(files);
+        }
+        let share = |prefix| Share { prefix, after: last.to_owned(), before: None };
+        Ok(left.into_iter().map(share).collect())
+    }
+
+    /// The folders and the files right below `parent`, the folders in order.
+    async fn look(&self, parent: &str) -> Result<(Vec<String>, Vec<Entry>), StorageError> {
+        let lister = self.operator.lister_with(parent).await;
+        let mut lister = lister.map_err(|error| failed(parent, &error))?;
+        let (mut folders, mut files) = (Vec::new(), Vec::new());
+        while let Some(entry) = lister.try_next().await.map_err(|error| failed(parent, &error))? {
+            let (key, metadata) = entry.into_parts();
+            if metadata.mode() != EntryMode::DIR {
+                files.extend(self.entry(key, &metadata)?);
+            } else if key != parent {
+                folders.push(key);
+            }
+        }
+        folders.sort();
+        folders.dedup();
+        Ok((folders, files))
     }
 }
 
