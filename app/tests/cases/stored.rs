@@ -1,17 +1,27 @@
 //! What the storage shows and the API does not: untagged manifests, pushes, exact sizes; and whose storage it is.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clean_registry::apply::Apply;
+use clean_registry::config::Config;
+use clean_registry::context::{Choices, Context};
 use clean_registry::demo::builder::{Builder, Built, noise};
 use clean_registry::demo::sample::Fate::{Goes, Stays, Untagged};
 use clean_registry::demo::server::{Effect, Generation, Rule};
+use clean_registry::job::decide;
 use clean_registry::registry::{Deleted, Reader, Reference, Writer};
 use clean_registry::storage::Local;
+use clean_registry::survey::Scope;
+use clean_registry_core::audit::audit;
+use clean_registry_core::inventory::Inventory;
+use clean_registry_core::journal::Outcome;
 use clean_registry_core::layout::{PREFIX, Place};
 use clean_registry_core::name::{Digest, MediaType, RepoName, Tag};
+use clean_registry_core::plan::{Origin, Plan};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -66,6 +76,7 @@ cases! {
     without_an_address_the_storage_is_looked_at_and_not_changed,
     what_is_changed_in_the_storage_is_changed_for_the_registry,
     an_undone_run_is_as_it_was,
+    a_plan_is_carried_out_in_the_storage_of_a_closed_registry,
 }
 
 impl Scene {
@@ -316,6 +327,64 @@ async fn what_is_changed_in_the_storage_is_changed_for_the_registry(scene: &mut 
     assert_eq!(sorted(client.tags("app").await), ["again", "moved", "v2"]);
     let index = Built::index([young("absent")]);
     assert!(put(Reference::Digest(index.digest()), &index).await.is_err(), "as a registry refuses it");
+}
+
+/// As a run does it once the registry is known to be closed; the registry here looks on and does nothing.
+async fn a_plan_is_carried_out_in_the_storage_of_a_closed_registry(scene: &mut Scene) {
+    let shared = old("shared");
+    scene.push("app", "v1", &shared, Goes).await;
+    scene.push("app", "latest", &shared, Stays).await;
+    let (child, kept) = (old("child"), young("kept"));
+    scene.push("app", "v2", &Built::index([child.clone()]), Goes).await;
+    scene.expect_child("app", &child, Goes);
+    scene.push("app", "v3", &kept, Stays).await;
+    scene.push_untagged("bare", &young("bare"), Goes).await;
+    a_moment().await;
+    let (tags, manifests) = (scene.tags().await, scene.manifests().await);
+    let text = json!({
+        "cleanup": { "days_to_keep": 30, "protected_tags": ["latest"], "untagged": "0s" },
+        "storage": { "directory": scene.registry.store.root() },
+        "state_dir": scene.program.path("closed"),
+    });
+    let path = scene.program.path("closed.json");
+    fs::write(&path, text.to_string()).unwrap();
+    let config = Config::load(&path, &BTreeMap::new()).unwrap();
+    let ctx = Context::new(&Choices::default(), config, BTreeMap::new()).await.unwrap();
+    let carry_out = async |plan: Plan, inventory: Inventory| {
+        let audited = audit(plan, &inventory, &ctx.config.promises()).unwrap();
+        assert_eq!(audited.stale, []);
+        let log = ctx.state.begin(audited.sound.plan(), ctx.now).unwrap();
+        let (writer, vault) = (Writer::new(ctx.reader.clone()), ctx.state.vault());
+        let apply = Apply {
+            writer: &writer,
+            storage: None,
+            inventory: &inventory,
+            vault: &vault,
+            log: &log,
+            progress: &ctx.progress,
+            interrupt: &ctx.interrupt,
+        };
+        let applied = apply.run(&audited.sound).await.unwrap();
+        assert_eq!(applied.count(|outcome| *outcome != Outcome::Done), 0, "{applied:#?}");
+    };
+    let survey = async || ctx.survey(&Scope::All, &BTreeMap::new()).await.unwrap();
+
+    let drawn = decide(&ctx, survey().await).await;
+    assert_eq!(drawn.plan.steps.len(), 4, "{:#?}", drawn.plan.steps);
+    carry_out(drawn.plan.clone(), drawn.inventory).await;
+    let left: Vec<String> =
+        scene.tags().await.into_keys().map(|(repo, tag)| format!("{repo}:{tag}")).collect();
+    assert_eq!(left, ["app:latest", "app:v3"]);
+    for tag in ["latest", "v3"] {
+        scene.registry.client.pull_whole("app", tag).await.unwrap();
+    }
+    assert_eq!(scene.manifests().await.len(), 3, "of shared twice and of kept");
+    assert_eq!(decide(&ctx, survey().await).await.plan.steps, [], "a second run has nothing to do");
+
+    let run = ctx.state.runs().unwrap().remove(0);
+    let undo = Plan { steps: run.journal.invert(&run.name), origin: Origin::Undo(run.name), ..drawn.plan };
+    carry_out(undo, survey().await).await;
+    assert_eq!((scene.tags().await, scene.manifests().await), (tags, manifests));
 }
 
 fn sorted(mut names: Vec<String>) -> Vec<String> {
