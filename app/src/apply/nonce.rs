@@ -1,12 +1,13 @@
 //! The proof that a registry stores where it was read: an upload that is begun over HTTP must appear there.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use clean_registry_core::layout::{Place, UploadFile};
 use clean_registry_core::name::RepoName;
 
 use crate::registry::{OpenUpload, Refusal, Writer};
-use crate::storage::{Storage, absolute};
+use crate::storage::{Depth, Entry, Folders, Storage, absolute};
 use crate::survey::ProofError;
 
 /// Where an upload is begun if there is no repository.
@@ -16,7 +17,8 @@ const LOOKS: u32 = 3;
 /// How long to wait between two looks.
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// Proves that what `writer` changes is stored in `storage`. The upload is cancelled; nothing is left of it.
+/// Proves that what `writer` changes is stored in `storage`. The upload is cancelled, and nothing is left of it; in a registry that
+/// stores elsewhere, the state of a hash is, as of every upload that is cancelled there.
 ///
 /// `repositories` are tried in turn, until one is found that this user may push to.
 ///
@@ -72,13 +74,28 @@ async fn look_for(writer: &Writer, storage: &dyn Storage, upload: OpenUpload) ->
     }
     // What was begun is ended, whatever was seen.
     let cancelled = writer.cancel_upload(upload).await;
-    if repo.as_str() == NOWHERE {
-        storage.remove_empty_folders(&absolute(&format!("repositories/{repo}/"))).await?;
+    if seen?.is_none() {
+        return Err(different(writer, storage, &repo).into());
     }
-    match seen? {
-        Some(_) => Ok(cancelled?),
-        None => Err(different(writer, storage, &repo).into()),
+    cancelled?;
+    tidy(storage, &repo, key.trim_end_matches("startedat")).await
+}
+
+/// Removes what both generations leave of an upload that was cancelled: `hashstates/sha256/0`.
+async fn tidy(storage: &dyn Storage, repo: &RepoName, folder: &str) -> Result<(), Unproven> {
+    let left = Mutex::new(Vec::new());
+    let sink = |entries: Vec<Entry>| {
+        let keys = entries.into_iter().map(|entry| entry.key);
+        left.lock().unwrap_or_else(PoisonError::into_inner).extend(keys);
+    };
+    storage.list(folder, Depth::Everything, &sink).await?;
+    let left = left.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, error)) = storage.remove(left, Folders::Keep).await.into_iter().next() {
+        return Err(error.into());
     }
+    let emptied = if repo.as_str() == NOWHERE { &absolute(&format!("repositories/{repo}/")) } else { folder };
+    storage.remove_empty_folders(emptied).await?;
+    Ok(())
 }
 
 fn different(writer: &Writer, storage: &dyn Storage, repo: &RepoName) -> ProofError {

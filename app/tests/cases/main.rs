@@ -18,3 +18,4 @@ mod faults;
 mod nasty;
 mod race;
 mod scene;
+mod stored;
