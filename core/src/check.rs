@@ -1,6 +1,6 @@
 //! What is broken in a storage, which images suffer from it, and what is left over.
 //!
-//! [`Flaws`] sees the bytes of every manifest once and keeps what is not as they say; [`faults`] adds the links, and says which
+//! [`Flaws`] sees what every manifest needs, once, and keeps what is not as they say; [`faults`] adds the links, and says which
 //! image each fault breaks. Nothing is read here, and nothing is repaired: see [`crate::repair`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ mod needs;
 
 pub use faults::faults;
 pub use leftovers::{Leftover, Leftovers, leftovers};
-pub use needs::{Flaw, Flaws};
+pub use needs::{Flaw, Flaws, Needs};
 
 /// Something that is broken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

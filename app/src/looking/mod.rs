@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use clean_registry_core::check::{Fault, Flaws, Read, faults};
+use clean_registry_core::check::{Fault, Flaws, Needs, Read, faults};
 use clean_registry_core::gc::Known;
 use clean_registry_core::name::Digest;
 use clean_registry_core::stored::Stored;
@@ -115,7 +115,8 @@ impl Seen {
         let mut known = Known::default();
         let flaws = Mutex::new(Flaws::of(&stored));
         let see = |digest: Digest, bytes: &[u8]| {
-            flaws.lock().unwrap_or_else(PoisonError::into_inner).see(&stored, digest, bytes);
+            let needs = Needs::read(bytes);
+            flaws.lock().unwrap_or_else(PoisonError::into_inner).see(&stored, digest, needs);
         };
         scan::learn_and_show(storage, &stored, &mut known, &see).await;
         let flaws = flaws.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -121,3 +121,47 @@ fn failed(error: &StorageError) -> Outcome {
 fn is_digest(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| text.parse::<Digest>().is_ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use clean_registry_core::repair::Over;
+
+    use super::*;
+    use crate::demo::store::Store;
+    use crate::storage::Local;
+
+    /// A layer link of `app` to this blob, and what repairing it comes to when it says `now`.
+    async fn repaired(blob: &str, now: &[u8]) -> (Outcome, Vec<u8>) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        store.write_blob(b"stored").unwrap();
+        let digest = Digest::of(blob.as_bytes());
+        let place = Place::LayerLink { repo: "app".parse().unwrap(), digest };
+        store.write(&place, now).unwrap();
+        let repair = Repair { path: place.key(), digest, over: Over::BadLink };
+        let outcome = one(&Local::open(directory.path()).unwrap(), &repair).await;
+        (outcome, store.read(&place).unwrap().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_link_that_says_nothing_says_what_it_should() {
+        let meant = Digest::of(b"stored").to_string().into_bytes();
+        assert_eq!(repaired("stored", b"").await, (Outcome::Done, meant.clone()));
+        assert_eq!(repaired("stored", &meant).await, (Outcome::Already, meant));
+    }
+
+    #[tokio::test]
+    async fn a_link_that_has_come_to_say_something_is_left_alone() {
+        let other = Digest::of(b"other").to_string().into_bytes();
+        let (outcome, left) = repaired("stored", &other).await;
+        assert!(matches!(outcome, Outcome::Stale { .. }), "{outcome:?}");
+        assert_eq!(left, other);
+    }
+
+    #[tokio::test]
+    async fn no_link_is_written_to_a_blob_that_is_gone() {
+        let (outcome, left) = repaired("gone", b"").await;
+        assert!(matches!(outcome, Outcome::Stale { .. }), "{outcome:?}");
+        assert_eq!(left, b"");
+    }
+}

@@ -4,7 +4,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,8 +14,8 @@ use clean_registry_core::name::Digest;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, mkdirat, openat, openat2, renameat_with,
-    statat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid, fchown, fstat, mkdirat, openat,
+    openat2, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
@@ -203,11 +203,23 @@ impl Local {
         for (at, _) in folder.match_indices('/').chain([(folder.len(), "")]) {
             self.called(1);
             match mkdirat(&self.root, &folder[..at], Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => self.give_folder(&folder[..at]),
+                Err(Errno::EXIST) => {}
                 Err(error) => return Err(failed(key, error)),
             }
         }
         self.folder_of(key)?.ok_or_else(|| failed(key, Errno::NOENT))
+    }
+
+    /// A folder that was made here belongs to whom the one around it belongs: the registry has to be able to write in it.
+    fn give_folder(&self, key: &str) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let around = key.rsplit_once('/').map_or(".", |(around, _)| around);
+        let opened =
+            (openat(&self.root, around, flags, Mode::empty()), openat(&self.root, key, flags, Mode::empty()));
+        if let (Ok(around), Ok(made)) = opened {
+            give(&around, &made);
+        }
     }
 
     fn hide_now(&self, key: &str, run: &str) -> Result<(), StorageError> {
@@ -249,6 +261,7 @@ impl Local {
         let temporary = format!(".{name}.{}.clean-registry", std::process::id());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mut file = File::from(openat(&folder, &temporary, flags, Mode::from_raw_mode(0o644))?);
+        give(&folder, &file);
         let written = file.write_all(bytes).and_then(|()| file.sync_all());
         let placed = written
             .and_then(|()| Ok(renameat_with(&folder, &temporary, &folder, name, RenameFlags::empty())?));
@@ -301,6 +314,16 @@ impl Local {
 fn pick<'i, T>(items: &'i [T], next: &AtomicUsize) -> Option<(usize, &'i T)> {
     let at = next.fetch_add(1, Ordering::Relaxed);
     items.get(at).map(|item| (at, item))
+}
+
+/// Lets what was made belong to whom the folder around it belongs. Only root can; others make what is theirs anyway.
+fn give(around: &impl AsFd, made: &impl AsFd) {
+    let (Ok(around), Ok(own)) = (fstat(around), fstat(made)) else { return };
+    if (around.st_uid, around.st_gid) != (own.st_uid, own.st_gid) {
+        let (owner, group) = (Uid::from_raw(around.st_uid), Gid::from_raw(around.st_gid));
+        // Without leave it stays ours, which is no worse than before.
+        let _ = fchown(made, Some(owner), Some(group));
+    }
 }
 
 fn failed(key: &str, error: Errno) -> StorageError {

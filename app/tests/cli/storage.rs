@@ -160,9 +160,8 @@ fn what_takes_the_room_for_programs_adds_up() {
     assert!(usage["tags"].is_null());
 }
 
-#[test]
-fn everything_that_can_be_broken() {
-    let shelf = Shelf::new();
+/// Breaks an image in every way there is, each in a repository of its own.
+fn break_everything(shelf: &Shelf) {
     let store = &shelf.store;
     let base = shelf.push("broken/layer", "1.0", &Builder::image("gone").layer(b"a layer".to_vec()).build());
     store.remove(&Place::BlobData(Digest::of(b"a layer"))).unwrap();
@@ -187,6 +186,13 @@ fn everything_that_can_be_broken() {
     let gone = image("a manifest");
     shelf.push("broken/revision", "1.0", &gone);
     store.remove(&Place::BlobData(gone.digest())).unwrap();
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "what is said of it is what is long")]
+fn everything_that_can_be_broken() {
+    let shelf = Shelf::new();
+    break_everything(&shelf);
     shown!(shelf.run("check"), @r#"
     exit code 4
     -- stdout
@@ -410,6 +416,25 @@ fn links_that_are_lost_come_back_and_nothing_else_changes() {
     assert_eq!(journal.matches(r#""record":"repairing""#).count(), 3, "{journal}");
     assert_eq!(journal.matches(r#""record":"repaired""#).count(), 3);
     assert_eq!(shelf.run("check --repair").code, 0, "and there is nothing more to do");
+}
+
+#[test]
+fn a_link_that_comes_back_belongs_to_whom_its_repository_belongs() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    let shelf = Shelf::new();
+    let link = shelf.store.path(&revision("shop/api", &image("api")));
+    let (folder, around) = (link.parent().unwrap(), link.ancestors().nth(2).unwrap());
+    fs::remove_dir_all(folder).unwrap();
+    // Only root can give away; others see that it stays theirs.
+    let _ = chown(around, Some(1234), Some(1235));
+    let owner = own(around);
+    assert_eq!(shelf.run("check --repair").code, 0);
+    assert_eq!([own(folder), own(&link)], [owner, owner]);
+
+    fn own(path: &std::path::Path) -> (u32, u32) {
+        let metadata = fs::metadata(path).unwrap();
+        (metadata.uid(), metadata.gid())
+    }
 }
 
 #[test]

@@ -75,10 +75,10 @@ impl Flaws {
         Self { aliases, ..Self::default() }
     }
 
-    /// Looks at what the manifest in `bytes` needs. Bytes that are no manifest need nothing.
-    pub fn see(&mut self, stored: &Stored, manifest: Digest, bytes: &[u8]) {
+    /// Looks at whether what a manifest needs is there, in the size it says.
+    pub fn see(&mut self, stored: &Stored, manifest: Digest, needs: Needs) {
         let mut flaws = Vec::new();
-        for need in needs(bytes) {
+        for need in needs.0 {
             match self.resolve(stored, &need.digest) {
                 _ if need.kind == Kind::Foreign => self.foreign.extend(need.digest.parse::<Digest>().ok()),
                 Some((digest, size)) => {
@@ -122,11 +122,24 @@ fn missing(need: Need) -> Flaw {
     }
 }
 
-/// What the manifest in `bytes` needs.
-fn needs(bytes: &[u8]) -> Vec<Need> {
-    let Ok(Value::Object(fields)) = serde_json::from_slice(bytes) else { return Vec::new() };
+/// What a manifest needs to be pulled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs(Vec<Need>);
+
+impl Needs {
+    /// What the manifest in `bytes` needs. Bytes that are no manifest need nothing.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Self {
+        match serde_json::from_slice(bytes) {
+            Ok(Value::Object(fields)) => Self(needs(&fields)),
+            _ => Self::default(),
+        }
+    }
+}
+
+fn needs(fields: &Map<String, Value>) -> Vec<Need> {
     let mut needs = Vec::new();
-    for (name, value) in &fields {
+    for (name, value) in fields {
         let name = name.to_ascii_lowercase();
         if !FIELDS.contains(&name.as_str()) {
             continue;

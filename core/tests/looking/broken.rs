@@ -224,7 +224,8 @@ fn indexes_that_list_each_other_end() {
 #[test]
 fn leftovers_break_nothing_and_are_counted() {
     let mut world = World::default();
-    let index = world.image("app", &["layer"]);
+    let child = world.image("app", &["layer"]);
+    let index = world.index("app", &[child]);
     world.tag("app", "1", index);
     world.image("app", &["untagged"]);
     world.blob(b"old orphan");

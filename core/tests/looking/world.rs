@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clean_registry_core::check::{Fault, Flaws, Read, Severity, faults};
+use clean_registry_core::check::{Fault, Flaws, Needs, Read, Severity, faults};
 use clean_registry_core::gc::{Known, References};
 use clean_registry_core::layout::Place;
 use clean_registry_core::name::{Bytes, Digest, MediaType, RepoName, Tag};
@@ -118,7 +118,7 @@ impl World {
                 }
                 let references = References::read(&self.bytes[&digest]).map_err(|error| error.to_string());
                 if references.is_ok() {
-                    flaws.see(&stored, digest, &self.bytes[&digest]);
+                    flaws.see(&stored, digest, Needs::read(&self.bytes[&digest]));
                 }
                 known.learn(&stored.blobs, digest, &references);
             }
