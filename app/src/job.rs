@@ -12,16 +12,18 @@ use clean_registry_core::name::{Digest, RepoName};
 use clean_registry_core::plan::{Action, Plan, Step, draw};
 use clean_registry_core::policy::{RepoVerdicts, Verdicts, judge};
 use clean_registry_core::report::summarize;
+use clean_registry_core::verify::{BrokenTag, newly_broken};
 use futures_util::{StreamExt as _, stream};
 
 use crate::apply::{Applied, Apply, prove_by_upload};
-use crate::collect::{CollectError, Collector, measure_on_host, open_what_was_closed};
 use crate::collect::native::closing as closing_of;
+use crate::collect::{CollectError, Collector, measure_on_host, open_what_was_closed};
 use crate::context::Context;
-use crate::gc::closing::{Closing, ClosingError, Seen, Watch};
-use crate::gc::Mode;
 use crate::failure::{Exit, Failure};
+use crate::gc::Mode;
+use crate::gc::closing::{Closing, ClosingError, Seen, Watch};
 use crate::leftovers::Leftovers;
+use crate::looking;
 use crate::registry::{Reference, Refusal, Writer};
 use crate::report::{Collection, Report};
 use crate::runtime::measure::Measured;
@@ -249,14 +251,40 @@ impl<'a> Work<'a> {
         }
         let before = self.measure().await;
         self.prove_same(plan, inventory).await?;
+        let broken = self.broken(inventory).await;
         let log = self.ctx.state.begin(plan, self.ctx.now)?;
         let carried_out = self.carry_out_closed(sound, inventory, &log, report).await;
         let opened = self.open_again(&log).await;
         let mut report = carried_out?;
         opened?;
         report.measured(&before, &self.measure().await);
+        self.verify(&broken, inventory, &mut report).await;
         log.end(if report.exit == Exit::Done { Ending::Complete } else { Ending::InPart })?;
         Ok(report)
+    }
+
+    /// The tags that cannot be pulled, if the storage tells.
+    async fn broken(&self, inventory: &Inventory) -> Option<Vec<BrokenTag>> {
+        inventory.storage.as_ref()?;
+        let storage = self.ctx.storage().await?;
+        let broken = looking::broken_tags(&**storage).await;
+        broken
+            .inspect_err(|error| tracing::warn!("whether every tag can be pulled cannot be told: {error}"))
+            .ok()
+    }
+
+    /// The gate behind every run: a tag that could be pulled before and cannot be pulled now makes it fail.
+    async fn verify(&self, before: &Option<Vec<BrokenTag>>, inventory: &Inventory, report: &mut Report) {
+        let (Some(before), Some(after)) = (before, self.broken(inventory).await) else { return };
+        for broken in newly_broken(before, &after) {
+            let trouble = format!(
+                "{}:{} could be pulled before this run, and cannot be now",
+                broken.repository, broken.tag
+            );
+            tracing::error!("{trouble}");
+            report.gaps.push(trouble);
+            report.exit = Exit::InPart;
+        }
     }
 
     /// The same with the registry closed, where it has to be.

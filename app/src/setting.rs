@@ -139,7 +139,7 @@ impl Setting {
                 Some(directory) => Ok(Spec::Local { directory }),
                 None => return,
             },
-            (driver, _) => Spec::of(driver, &parameters(registry)),
+            (driver, _) => Spec::of(driver, &registry.parameters),
         };
         let what = registry.driver.clone();
         let opened = spec
@@ -171,11 +171,6 @@ fn named_storage(config: &Config, setting: &Setting) -> Result<Option<Spec>, Set
     }
     let host_storage = config.paths.host_storage.as_ref().filter(|directory| directory.is_dir());
     Ok(host_storage.map(|directory| Spec::Local { directory: directory.clone() }))
-}
-
-fn parameters(registry: &RegistryConfig) -> Map<String, Value> {
-    let root = registry.root_directory.clone();
-    root.map(|root| ("rootdirectory".to_owned(), Value::String(root))).into_iter().collect()
 }
 
 fn spec_of(driver: &str, parameters: &Map<String, Value>) -> Result<Spec, SettingError> {

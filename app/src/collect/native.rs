@@ -11,13 +11,14 @@ use clean_registry_core::stored::Stamp;
 use jiff::Timestamp;
 
 use crate::config::Config;
+use crate::gc::cache::RedisCache;
 use crate::gc::closing::{Closing, Watch};
 use crate::gc::processes;
 use crate::gc::{self, Collection, GcError, Mode, Outcome, Wishes};
 use crate::interrupt::Interrupt;
 use crate::registry::Reader;
 use crate::report::collection::Removed;
-use crate::runtime::config::Cache;
+use crate::runtime::config::{Cache, RegistryConfig};
 use crate::setting::Setting;
 use crate::state::{ReferencesFile, RunLog};
 use crate::storage::{Storage, StorageLock};
@@ -53,6 +54,7 @@ pub struct Native {
     wishes: Wishes,
     wait: Duration,
     found_at: Timestamp,
+    cache: Option<RedisCache>,
     memory: Option<ReferencesFile>,
     interrupt: Interrupt,
     _lock: StorageLock,
@@ -66,7 +68,8 @@ impl Native {
     pub async fn find(parts: Parts, storage: Arc<dyn Storage>, config: &Config) -> Result<Self, GcError> {
         let lock = storage.lock().await?.ok_or_else(|| GcError::Locked(storage.location()))?;
         let Parts { setting, reader, wishes, memory, interrupt } = parts;
-        let cache = cache(&setting, &*storage);
+        let registries = configurations(&setting, &*storage);
+        let cache = worst_cache(&registries);
         let section = &config.garbage_collection;
         let closing = closing(config, &setting).await?;
         let watch = Watch::of(&*storage, setting.container, reader);
@@ -75,8 +78,25 @@ impl Native {
         tracing::info!("collecting {} in mode {mode}: {why}", storage.location());
         let default = if storage.directory().is_some() { WAIT_LOCAL } else { WAIT_OBJECTS };
         let wait = section.wait.map_or(default, |wait| Duration::from_secs(wait.0.0));
+        let redis = registries.iter().find(|registry| registry.cache == Cache::Redis);
+        let cache = match redis {
+            Some(registry) => Some(RedisCache::connect(registry.redis.as_ref()).await?),
+            None => None,
+        };
         let found_at = storage.now().await?;
-        Ok(Self { storage, watch, closing, mode, wishes, wait, found_at, memory, interrupt, _lock: lock })
+        Ok(Self {
+            storage,
+            watch,
+            closing,
+            mode,
+            wishes,
+            wait,
+            found_at,
+            cache,
+            memory,
+            interrupt,
+            _lock: lock,
+        })
     }
 
     /// A collector for a storage that nobody pushes to.
@@ -119,7 +139,7 @@ impl Native {
             wishes: self.wishes,
             wait: self.wait,
             let_go: LetGo { blobs: deleted, since },
-            cache: None,
+            cache: self.cache.as_ref(),
             memory: self.memory.as_ref(),
             log,
             interrupt: &self.interrupt,
@@ -190,13 +210,17 @@ pub async fn closing(config: &Config, setting: &Setting) -> Result<Closing, GcEr
     })
 }
 
-/// The registry's cache: as its configuration says, else as the processes that store here were configured.
-fn cache(setting: &Setting, storage: &dyn Storage) -> Option<Cache> {
+/// The configurations of the registries that store there: the one that is known, or those of the processes of this host.
+fn configurations(setting: &Setting, storage: &dyn Storage) -> Vec<RegistryConfig> {
     if let Some(registry) = &setting.registry {
-        return Some(registry.cache);
+        return vec![registry.clone()];
     }
-    let using = processes::storing_in(storage.directory()?).using;
-    let caches = using.iter().map(|process| process.config.cache);
-    // One with a cache in memory is enough.
+    let using = storage.directory().map(processes::storing_in).unwrap_or_default().using;
+    using.into_iter().map(|process| process.config).collect()
+}
+
+/// One registry with a cache in memory is enough.
+fn worst_cache(registries: &[RegistryConfig]) -> Option<Cache> {
+    let caches = registries.iter().map(|registry| registry.cache);
     caches.reduce(|a, b| if a == Cache::InMemory || b == Cache::None { a } else { b })
 }

@@ -18,12 +18,14 @@ use crate::scan::{self, ScanError, Tags};
 use crate::state::{ReferencesFile, RunLog, StateError};
 use crate::storage::{Depth, Storage, StorageError};
 
+pub mod cache;
 pub mod closing;
 pub mod mode;
 pub mod processes;
 mod quarantine;
 mod sweep;
 
+use cache::{CacheError, RedisCache};
 use closing::{Closing, ClosingError, Watch};
 pub use mode::Mode;
 pub use sweep::Swept;
@@ -60,8 +62,8 @@ pub enum GcError {
     #[error("another collection is at work on {0}")]
     Locked(String),
     /// The registry's cache outside of its process.
-    #[error("the registry's cache may still know what is gone: {0}")]
-    Cache(String),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// Ctrl-C, before anything was removed.
     #[error("interrupted; nothing was removed")]
     Interrupted,
@@ -232,19 +234,13 @@ pub struct Collection<'a> {
     /// How long a request may be under way in the registry, where it is not restarted.
     pub wait: Duration,
     /// The registry's cache of blob descriptors outside of its process.
-    pub cache: Option<&'a dyn Forget>,
+    pub cache: Option<&'a RedisCache>,
     /// What manifests list, as far as it was read before.
     pub memory: Option<&'a ReferencesFile>,
     /// The journal.
     pub log: &'a RunLog,
     /// Asked before anything is hidden, closed or removed.
     pub interrupt: &'a Interrupt,
-}
-
-/// A cache that can be told to forget blobs.
-pub trait Forget: std::fmt::Debug + Send + Sync {
-    /// Makes it forget what it knows of these blobs, in every repository.
-    fn forget<'a>(&'a self, garbage: &'a Garbage) -> futures_util::future::BoxFuture<'a, Result<(), String>>;
 }
 
 impl Collection<'_> {
@@ -354,7 +350,10 @@ impl Collection<'_> {
     /// A cache that goes on telling of a blob that is gone breaks the next push (FACTS section 4.3).
     async fn forget(&self, garbage: &Garbage) -> Result<(), GcError> {
         match self.cache {
-            Some(cache) => cache.forget(garbage).await.map_err(GcError::Cache),
+            Some(cache) => {
+                let digests = garbage.blobs.iter().map(|blob| blob.digest.to_string());
+                Ok(cache.forget(&digests.collect()).await?)
+            }
             None => Ok(()),
         }
     }

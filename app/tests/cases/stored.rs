@@ -281,10 +281,13 @@ async fn without_an_address_the_storage_is_looked_at_and_not_changed(scene: &mut
     assert_eq!(plan["registry"], json!(scene.registry.store.root()));
     let explained = scene.program.run(&["explain", "app:v2"]).with_code(0).json;
     assert!(explained[0]["decision"]["keep"].is_array(), "{explained:#}");
-    let ended = scene.program.run(&["run"]).with_code(6);
-    assert!(ended.stderr.contains("may be at work"), "{ended:#?}");
-    assert_eq!(scene.registry.files(), before);
-    scene.prove().await;
+    // A registry that is a process of this host is seen to be at work; one inside the test's own process is not.
+    if matches!(scene.registry.kind, Kind::Distribution(_)) {
+        let ended = scene.program.run(&["run"]).with_code(6);
+        assert!(ended.stderr.contains("open to pushes"), "{ended:#?}");
+        assert_eq!(scene.registry.files(), before);
+        scene.prove().await;
+    }
 }
 
 async fn what_is_changed_in_the_storage_is_changed_for_the_registry(scene: &mut Scene) {

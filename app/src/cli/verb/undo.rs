@@ -35,11 +35,22 @@ pub(super) async fn take_back(ctx: &Context, name: Option<&str>) -> Result<Repor
         };
     };
     let run = &runs[position];
+    bring_back_hidden(ctx).await?;
     if runs[position..].iter().any(|later| later.journal.collected()) {
         tracing::warn!("garbage was collected since: images whose blobs are gone cannot come back");
     }
     tracing::info!("undoing run {}", run.name);
     apply(ctx, &mut work, plan(ctx, run)).await
+}
+
+/// What an interrupted collection has hidden is not gone yet.
+async fn bring_back_hidden(ctx: &Context) -> Result<(), Failure> {
+    let Some(storage) = ctx.storage().await else { return Ok(()) };
+    for hidden in storage.hidden().await? {
+        tracing::info!("bringing back {}", hidden.key);
+        storage.restore(&hidden).await?;
+    }
+    Ok(())
 }
 
 fn plan(ctx: &Context, run: &Run) -> Plan {
