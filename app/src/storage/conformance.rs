@@ -268,7 +268,7 @@ async fn what_is_purged_is_gone(storage: &dyn Storage) {
 async fn a_new_copy_survives_a_restore(storage: &dyn Storage) {
     let key = blob(7);
     write(storage, &key, "old").await;
-    hide(storage, &[key.clone()], "run-1").await;
+    hide(storage, std::slice::from_ref(&key), "run-1").await;
     write(storage, &key, "newer").await;
     let found = hidden(storage).await;
     assert_eq!(found.len(), 1);
@@ -284,7 +284,7 @@ async fn a_new_copy_survives_a_restore(storage: &dyn Storage) {
 async fn a_new_copy_survives_a_purge(storage: &dyn Storage) {
     let key = blob(8);
     write(storage, &key, "old").await;
-    hide(storage, &[key.clone()], "run-1").await;
+    hide(storage, std::slice::from_ref(&key), "run-1").await;
     let found = hidden(storage).await;
     write(storage, &key, "newer").await;
     purge(storage, found.clone()).await;
@@ -298,11 +298,11 @@ async fn a_new_copy_survives_a_purge(storage: &dyn Storage) {
 
 async fn hiding_twice_and_hiding_nothing_harms_nobody(storage: &dyn Storage) {
     let (key, absent) = (blob(9), blob(10));
-    hide(storage, &[absent.clone()], "run-1").await;
+    hide(storage, std::slice::from_ref(&absent), "run-1").await;
     assert_eq!(hidden(storage).await, []);
     write(storage, &key, "x").await;
     hide(storage, &[key.clone(), absent], "run-1").await;
-    hide(storage, &[key.clone()], "run-2").await;
+    hide(storage, std::slice::from_ref(&key), "run-2").await;
     let found = hidden(storage).await;
     assert_eq!(found.iter().map(|hidden| hidden.key.as_str()).collect::<Vec<_>>(), [key.as_str()]);
     storage.restore(&found[0]).await.expect("it comes back");

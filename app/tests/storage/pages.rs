@@ -129,7 +129,7 @@ async fn list(bucket: &Bucket, storage: &dyn Storage, prefix: &str) -> usize {
 
 fn blobs(count: usize) -> impl Iterator<Item = String> {
     let hex = |at: usize| Digest::of(&at.to_le_bytes()).to_string().replace("sha256:", "");
-    (0..count).map(move |at| hex(at)).map(|hex| absolute(&format!("blobs/sha256/{}/{hex}/data", &hex[..2])))
+    (0..count).map(hex).map(|hex| absolute(&format!("blobs/sha256/{}/{hex}/data", &hex[..2])))
 }
 
 fn links(repos: usize, each: usize, below: &str) -> impl Iterator<Item = String> {

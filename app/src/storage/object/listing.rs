@@ -285,7 +285,7 @@ pub(super) fn entry(key: String, metadata: &Metadata, manner: Manner) -> Option<
     if metadata.mode() == EntryMode::DIR || key.ends_with('/') {
         return None;
     }
-    let modified = metadata.last_modified().map(|at| Timestamp::from(at));
+    let modified = metadata.last_modified().map(Timestamp::from);
     Some(Entry {
         key,
         size: Bytes(metadata.content_length()),
