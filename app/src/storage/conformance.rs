@@ -34,6 +34,7 @@ pub async fn few(storage: &dyn Storage) {
     a_new_copy_survives_a_restore(storage).await;
     a_new_copy_survives_a_purge(storage).await;
     hiding_twice_and_hiding_nothing_harms_nobody(storage).await;
+    a_hiding_that_was_broken_off_harms_nobody(storage).await;
     the_clock_leaves_nothing(storage).await;
 }
 
@@ -308,6 +309,27 @@ async fn hiding_twice_and_hiding_nothing_harms_nobody(storage: &dyn Storage) {
     storage.restore(&found[0]).await.expect("it comes back");
     assert_eq!(read(storage, &key).await.as_deref(), Some("x"));
     purge(storage, Vec::new()).await;
+    remove(storage, vec![key]).await;
+    assert_empty(storage).await;
+}
+
+/// Broken off between the copy and the removal, where a storage hides by copying.
+async fn a_hiding_that_was_broken_off_harms_nobody(storage: &dyn Storage) {
+    let key = blob(11);
+    let copy = format!("{QUARANTINE}/run-1/{key}");
+    write(storage, &key, "x").await;
+    for is_restored in [true, false] {
+        write(storage, &copy, "x").await;
+        let found = hidden(storage).await;
+        assert_eq!(found.iter().map(|hidden| hidden.key.as_str()).collect::<Vec<_>>(), [key.as_str()]);
+        if is_restored {
+            storage.restore(&found[0]).await.expect("it is dropped");
+        } else {
+            purge(storage, found).await;
+        }
+        assert_eq!(hidden(storage).await, []);
+        assert_eq!(read(storage, &key).await.as_deref(), Some("x"));
+    }
     remove(storage, vec![key]).await;
     assert_empty(storage).await;
 }
