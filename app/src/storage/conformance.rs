@@ -34,6 +34,7 @@ pub async fn few(storage: &dyn Storage) {
     a_new_copy_survives_a_restore(storage).await;
     a_new_copy_survives_a_purge(storage).await;
     hiding_twice_and_hiding_nothing_harms_nobody(storage).await;
+    a_hiding_that_was_broken_off_harms_nobody(storage).await;
     the_clock_leaves_nothing(storage).await;
 }
 
@@ -268,7 +269,7 @@ async fn what_is_purged_is_gone(storage: &dyn Storage) {
 async fn a_new_copy_survives_a_restore(storage: &dyn Storage) {
     let key = blob(7);
     write(storage, &key, "old").await;
-    hide(storage, &[key.clone()], "run-1").await;
+    hide(storage, std::slice::from_ref(&key), "run-1").await;
     write(storage, &key, "newer").await;
     let found = hidden(storage).await;
     assert_eq!(found.len(), 1);
@@ -284,7 +285,7 @@ async fn a_new_copy_survives_a_restore(storage: &dyn Storage) {
 async fn a_new_copy_survives_a_purge(storage: &dyn Storage) {
     let key = blob(8);
     write(storage, &key, "old").await;
-    hide(storage, &[key.clone()], "run-1").await;
+    hide(storage, std::slice::from_ref(&key), "run-1").await;
     let found = hidden(storage).await;
     write(storage, &key, "newer").await;
     purge(storage, found.clone()).await;
@@ -298,16 +299,37 @@ async fn a_new_copy_survives_a_purge(storage: &dyn Storage) {
 
 async fn hiding_twice_and_hiding_nothing_harms_nobody(storage: &dyn Storage) {
     let (key, absent) = (blob(9), blob(10));
-    hide(storage, &[absent.clone()], "run-1").await;
+    hide(storage, std::slice::from_ref(&absent), "run-1").await;
     assert_eq!(hidden(storage).await, []);
     write(storage, &key, "x").await;
     hide(storage, &[key.clone(), absent], "run-1").await;
-    hide(storage, &[key.clone()], "run-2").await;
+    hide(storage, std::slice::from_ref(&key), "run-2").await;
     let found = hidden(storage).await;
     assert_eq!(found.iter().map(|hidden| hidden.key.as_str()).collect::<Vec<_>>(), [key.as_str()]);
     storage.restore(&found[0]).await.expect("it comes back");
     assert_eq!(read(storage, &key).await.as_deref(), Some("x"));
     purge(storage, Vec::new()).await;
+    remove(storage, vec![key]).await;
+    assert_empty(storage).await;
+}
+
+/// Broken off between the copy and the removal, where a storage hides by copying.
+async fn a_hiding_that_was_broken_off_harms_nobody(storage: &dyn Storage) {
+    let key = blob(11);
+    let copy = format!("{QUARANTINE}/run-1/{key}");
+    write(storage, &key, "x").await;
+    for is_restored in [true, false] {
+        write(storage, &copy, "x").await;
+        let found = hidden(storage).await;
+        assert_eq!(found.iter().map(|hidden| hidden.key.as_str()).collect::<Vec<_>>(), [key.as_str()]);
+        if is_restored {
+            storage.restore(&found[0]).await.expect("it is dropped");
+        } else {
+            purge(storage, found).await;
+        }
+        assert_eq!(hidden(storage).await, []);
+        assert_eq!(read(storage, &key).await.as_deref(), Some("x"));
+    }
     remove(storage, vec![key]).await;
     assert_empty(storage).await;
 }

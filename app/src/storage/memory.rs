@@ -340,3 +340,32 @@ impl Storage for Memory {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_to_fail_fails_and_nothing_else() {
+        let memory = Memory::new();
+        for key in ["a/1", "a/2", "b/1"] {
+            memory.put(key, "x", Stamp::from_second(1));
+        }
+        memory.fail(Deed::Read, "a/1", Failure::Denied);
+        memory.fail(Deed::List, "a/2", Failure::Unavailable);
+        memory.fail(Deed::Remove, "b/1", Failure::Denied);
+        assert!(matches!(memory.read("a/1").await, Err(StorageError::Denied { .. })));
+        assert!(memory.read("a/2").await.is_ok());
+        let list = async |prefix: &str| memory.list(prefix, Depth::Layout, &|_| ()).await;
+        assert!(matches!(list("a/").await, Err(StorageError::Unavailable { .. })));
+        assert!(matches!(list("").await, Err(StorageError::Unavailable { .. })));
+        assert!(list("b/").await.is_ok());
+        assert_eq!(memory.changes(), 0);
+        let failed = memory.remove(vec!["a/1".into(), "b/1".into()], Folders::Keep).await;
+        assert_eq!(failed.into_iter().map(|(key, _)| key).collect::<Vec<_>>(), ["b/1"]);
+        assert_eq!(memory.files().into_keys().collect::<Vec<_>>(), ["a/2", "b/1"]);
+        assert_eq!(memory.changes(), 2);
+        memory.heal();
+        assert!(memory.remove(vec!["b/1".into()], Folders::Keep).await.is_empty());
+    }
+}

@@ -4,6 +4,9 @@
 mod azure;
 #[path = "../support/gcs.rs"]
 mod gcs;
+#[path = "../support/push.rs"]
+#[expect(dead_code, reason = "these tests push a little, and other tests prove that images pull whole")]
+mod push;
 #[path = "../support/s3.rs"]
 mod s3;
 #[path = "../support/server.rs"]
@@ -11,6 +14,7 @@ mod server;
 
 mod failing;
 mod pages;
+mod registries;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -83,6 +87,6 @@ async fn a_bucket_of_google_conforms() {
     let server = Gcs::start();
     server.bucket("blobs").await;
     let environment = [("STORAGE_EMULATOR_HOST", &*server.host())];
-    conformance::few(&*open("gcs", &Gcs::parameters("blobs", ""), &environment)).await;
-    conformance::all(&*open("gcs", &Gcs::parameters("blobs", "/some/root"), &environment)).await;
+    conformance::few(&*open("gcs", &server.parameters("blobs", ""), &environment)).await;
+    conformance::all(&*open("gcs", &server.parameters("blobs", "/some/root"), &environment)).await;
 }

@@ -61,7 +61,7 @@ impl Azure {
     /// How a registry is configured for it.
     pub fn parameters(&self, container: &str, root: &str) -> Map<String, Value> {
         let parameters = json!({"accountname": ACCOUNT.0, "accountkey": ACCOUNT.1, "container": container,
-            "serviceurl": self.account(), "rootdirectory": root});
+            "credentials": {"type": "shared_key"}, "serviceurl": self.account(), "rootdirectory": root});
         parameters.as_object().unwrap().clone()
     }
 }

@@ -285,7 +285,7 @@ pub(super) fn entry(key: String, metadata: &Metadata, manner: Manner) -> Option<
     if metadata.mode() == EntryMode::DIR || key.ends_with('/') {
         return None;
     }
-    let modified = metadata.last_modified().map(|at| Timestamp::from(at));
+    let modified = metadata.last_modified().map(Timestamp::from);
     Some(Entry {
         key,
         size: Bytes(metadata.content_length()),
@@ -319,7 +319,52 @@ pub(super) fn odd(key: &str) -> StorageError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+
+    /// Lists by folders, as Azure is listed, and by nothing else: every file must come once.
+    #[tokio::test]
+    async fn what_lies_beside_the_shares_of_a_listing_by_folders_is_not_lost() {
+        let operator = Operator::new(opendal::services::Memory::default()).unwrap();
+        let manner = Manner { page: 2, starts_after: false, etag_is_md5: false };
+        let blob = |at: u32| format!("{PREFIX}/blobs/sha256/{:02x}/{at:08x}/data", at >> 24);
+        let link = |at: u32| format!("{PREFIX}/repositories/r{:03}/{:04}/link", at / 40, at % 40);
+        let mut keys: Vec<String> =
+            (0..500).map(|at| blob(at * (u32::MAX / 500))).chain((0..800).map(link)).collect();
+        let beside = [
+            "blobs/sha256/zz",
+            "blobs/sha256/0",
+            "blobs/sha512/aa/x/data",
+            "blobs/sha",
+            "blobs/t",
+            "repositories/z",
+        ];
+        keys.extend(beside.map(|key| format!("{PREFIX}/{key}")));
+        for key in &keys {
+            operator.write(key, "x").await.unwrap();
+        }
+        for prefix in ["blobs/", "repositories/", ""].map(|prefix| format!("{PREFIX}/{prefix}")) {
+            let (found, batches) = (Mutex::new(Vec::new()), Mutex::new(0));
+            let sink = |entries: Vec<Entry>| {
+                *batches.lock().unwrap() += 1;
+                found.lock().unwrap().extend(entries.into_iter().map(|entry| entry.key));
+            };
+            let listing = Listing { operator: &operator, manner, sink: &sink, most: 16 };
+            assert!(listing.run(&prefix).await.unwrap());
+            let mut found = found.into_inner().unwrap();
+            found.sort();
+            let mut expected: Vec<String> =
+                keys.iter().filter(|key| key.starts_with(&prefix)).cloned().collect();
+            expected.sort();
+            assert_eq!(found, expected, "{prefix}");
+        }
+        let sink = |_: Vec<Entry>| ();
+        let listing = Listing { operator: &operator, manner, sink: &sink, most: 16 };
+        let last = blob(u32::MAX / 20);
+        let shares = listing.shares(&format!("{PREFIX}/blobs/"), &last, 12).await.unwrap();
+        assert!(shares.len() >= 16, "{shares:?}");
+    }
 
     fn share(after: &str, before: Option<&str>) -> Share {
         Share { prefix: "p/".into(), after: after.into(), before: before.map(str::to_owned) }
