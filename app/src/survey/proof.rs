@@ -18,6 +18,8 @@ use crate::storage::Storage;
 
 /// So many repositories are compared.
 const SAMPLE: usize = 3;
+/// So many repositories are asked for tags where the storage holds none.
+const MOST_EMPTIED: usize = 20;
 
 /// Why what was read in a storage does not tell of a registry.
 #[derive(Debug, Error)]
@@ -107,16 +109,20 @@ struct Proof<'a> {
 }
 
 impl Proof<'_> {
+    /// The storage holds nothing. A repository of which nothing but folders is left is listed, and is nothing.
     async fn compare_catalogs(&self) -> Result<(), ProofError> {
         let listing = self.api.catalog().await;
-        let Some(name) = listing.repositories.first() else {
-            return listing.broke_off.map_or(Ok(()), |error| Err(error.into()));
-        };
-        // It may have come just now.
-        if self.stored.catalog().await.repositories.contains(name) {
-            return Ok(());
+        if let (true, Some(error)) = (listing.repositories.is_empty(), listing.broke_off) {
+            return Err(error.into());
         }
-        Err(self.different(format!("{name} is only in the first")))
+        for name in listing.repositories.iter().take(MOST_EMPTIED) {
+            let Some(tag) = self.api.tags(name).await?.names.into_iter().next() else { continue };
+            // It may have come just now.
+            if !self.stored.tags(name).await?.names.contains(&tag) {
+                return Err(self.different(format!("{name}:{tag} is only in the first")));
+            }
+        }
+        Ok(())
     }
 
     async fn compare(&self, name: &RepoName, repo: &StoredRepo) -> Result<Option<Powers>, ProofError> {

@@ -71,6 +71,8 @@ cases! {
     a_push_counts_where_the_clock_says_so,
     the_storage_of_another_registry_is_refused,
     a_copy_of_the_storage_is_refused_before_anything_is_changed,
+    a_registry_of_which_only_folders_are_left_is_nothing_to_do,
+    an_index_that_lacks_a_child_stays_whatever_dates_it,
     an_estimate_is_what_only_the_removed_images_hold,
     a_repository_without_layers_or_without_manifests_is_one,
     without_an_address_the_storage_is_looked_at_and_not_changed,
@@ -180,6 +182,33 @@ async fn a_push_counts_where_the_clock_says_so(scene: &mut Scene) {
         config["cleanup"]["days_to_keep"] = json!(30);
     });
     scene.play().await;
+}
+
+async fn a_registry_of_which_only_folders_are_left_is_nothing_to_do(scene: &mut Scene) {
+    scene.push("app", "v1", &old("v1"), Goes).await;
+    scene.play().await;
+    let base = scene.registry.store.root().join(PREFIX);
+    for (key, _) in scene.registry.files() {
+        fs::remove_file(base.join(key)).unwrap();
+    }
+    scene.prove_idle(0);
+}
+
+async fn an_index_that_lacks_a_child_stays_whatever_dates_it(scene: &mut Scene) {
+    scene.configured(|config| {
+        config["cleanup"]["clock"] = json!(["pushed"]);
+        config["cleanup"]["days_to_keep"] = json!(0);
+    });
+    let (lost, left) = (old("lost"), old("left").on("linux", "arm64"));
+    let index = Built::index([lost.clone(), left]);
+    scene.push("app", "torn", &index, Stays).await;
+    scene.push("app", "whole", &Built::index([old("other")]), Goes).await;
+    let revision = Place::RevisionLink { repo: "app".parse().unwrap(), digest: lost.digest() };
+    fs::remove_dir_all(scene.registry.store.path(&revision).parent().unwrap()).unwrap();
+    a_moment().await;
+    let plan = scene.program.run(&["plan"]).with_code(0).json;
+    let tags: Vec<&Value> = plan["steps"].as_array().unwrap().iter().map(|step| &step["tags"]).collect();
+    assert_eq!(tags, [&json!(["whole"]), &json!([])], "no undo could put the other back: {plan:#}");
 }
 
 /// Runs what would change something and must not.

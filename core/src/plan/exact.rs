@@ -1,4 +1,5 @@
-//! What will be freed, from what is stored: the garbage there would be, less the garbage there is.
+//! What will be freed, from what is stored: the garbage there would be, as far as it is what removed manifests lead to. As long as
+//! those exist nothing of that is garbage.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +16,7 @@ const END_OF_TIME: i64 = u32::MAX as i64 - 1;
 /// The bytes that become garbage with the manifests that `verdicts` remove, each blob with the first repository that gives it up.
 pub(super) fn freed(holdings: &Holdings, verdicts: &Verdicts) -> BTreeMap<RepoName, Bytes> {
     let removed = removed(verdicts);
-    let before: BTreeSet<Digest> = garbage(holdings, &Removed::new()).into_keys().collect();
     let mut freed = garbage(holdings, &removed);
-    freed.retain(|digest, _| !before.contains(digest));
     let mut by_repository = BTreeMap::new();
     for (name, manifests) in removed {
         let bytes: Bytes = reached(holdings, manifests).filter_map(|digest| freed.remove(&digest)).sum();
