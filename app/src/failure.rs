@@ -103,6 +103,7 @@ impl From<crate::gc::GcError> for Failure {
         let exit = match error {
             E::Scan(error) => return error.into(),
             E::State(error) => return error.into(),
+            E::Elsewhere(error) => return error.into(),
             E::Closing(C::Docker(_) | C::Command { .. }) => Exit::Unreachable,
             E::Locked(_) => Exit::Locked,
             E::Interrupted => Exit::Interrupted,

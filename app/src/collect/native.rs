@@ -1,6 +1,8 @@
 //! Our own collector as it is set up for a registry: what is watched, what closes it, which mode is safe.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +70,7 @@ impl Native {
     pub async fn find(parts: Parts, storage: Arc<dyn Storage>, config: &Config) -> Result<Self, GcError> {
         let lock = storage.lock().await?.ok_or_else(|| GcError::Locked(storage.location()))?;
         let Parts { setting, reader, wishes, memory, interrupt } = parts;
+        refuse_another_storage(&setting, &*storage)?;
         let registries = configurations(&setting, &*storage);
         let cache = worst_cache(&registries);
         let section = &config.garbage_collection;
@@ -132,7 +135,7 @@ impl Native {
         // What was pushed in the very second that the run began was there before the deletion.
         let since = self.found_at.checked_add(jiff::SignedDuration::from_secs(1)).map(Stamp::of).ok();
         let collection = Collection {
-            storage: &*self.storage,
+            storage: &self.storage,
             watch: &self.watch,
             closing: &self.closing,
             mode: self.mode,
@@ -208,6 +211,31 @@ pub async fn closing(config: &Config, setting: &Setting) -> Result<Closing, GcEr
         Some(Mode::Barrier) => Closing::ask_if_possible(),
         _ => Closing::Nothing,
     })
+}
+
+/// Stopping a container proves nothing about a storage that is not its own.
+fn refuse_another_storage(setting: &Setting, storage: &dyn Storage) -> Result<(), GcError> {
+    let (Some(container), Some(registry), Some(ours)) =
+        (&setting.container, &setting.registry, storage.directory())
+    else {
+        return Ok(());
+    };
+    let theirs = match &registry.root_directory {
+        Some(root) if registry.driver == "filesystem" => container.on_host(root),
+        _ => Some(registry.driver.clone().into()),
+    };
+    // What lies in the container's own layer, or on another host, cannot be compared.
+    let Some(theirs) = theirs else { return Ok(()) };
+    let identity = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    match (identity(&theirs), identity(ours)) {
+        (Ok(one), Ok(other)) if one == other => Ok(()),
+        (Err(_), _) if registry.driver == "filesystem" => Ok(()),
+        _ => Err(GcError::OtherStorage {
+            container: container.name().to_owned(),
+            theirs: theirs.display().to_string(),
+            ours: ours.display().to_string(),
+        }),
+    }
 }
 
 /// The configurations of the registries that store there: the one that is known, or those of the processes of this host.

@@ -135,15 +135,15 @@ impl Watch {
         })
     }
 
-    async fn look_at_address(&self) -> Seen {
+    /// What the registry's address tells.
+    pub async fn look_at_address(&self) -> Seen {
         let Some(reader) = &self.reader else { return Seen::Unknown };
         let Ok(probe) = "clean-registry-probe".parse() else { return Seen::Unknown };
         let host = reader.host();
         match Writer::new(reader.clone()).probe(&probe).await {
             Err(Refusal::ReadOnly { .. }) => Seen::Closed(format!("{host} is read-only")),
-            Err(Refusal::Other(RegistryError::Unreachable { .. })) => {
-                Seen::Closed(format!("nobody answers at {host}"))
-            }
+            // The address may be wrong, or not for this host: that nobody answers shows nothing.
+            Err(Refusal::Other(RegistryError::Unreachable { .. })) => Seen::Unknown,
             _ => Seen::Open(format!("{host} answers, and is not read-only")),
         }
     }

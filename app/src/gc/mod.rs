@@ -4,6 +4,7 @@
 //! holds a proof that the registry is [`Closed`](closing::Closed); whoever only hides looks again after every request that was
 //! under way has ended, before anything is purged.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clean_registry_core::gc::{Decided, Garbage, Known, LetGo, Removed, Settings, decide};
@@ -17,6 +18,7 @@ use crate::interrupt::Interrupt;
 use crate::scan::{self, ScanError, Tags};
 use crate::state::{ReferencesFile, RunLog, StateError};
 use crate::storage::{Depth, Storage, StorageError};
+use crate::survey::{ProofError, prove_by_looking};
 
 pub mod cache;
 pub mod closing;
@@ -26,7 +28,7 @@ mod quarantine;
 mod sweep;
 
 use cache::{CacheError, RedisCache};
-use closing::{Closing, ClosingError, Watch};
+use closing::{Closing, ClosingError, Seen, Watch};
 pub use mode::Mode;
 pub use sweep::Swept;
 
@@ -61,6 +63,19 @@ pub enum GcError {
     /// Another collection is at work on the storage.
     #[error("another collection is at work on {0}")]
     Locked(String),
+    /// The registry at the address stores elsewhere.
+    #[error(transparent)]
+    Elsewhere(#[from] ProofError),
+    /// The container stores elsewhere.
+    #[error("container {container} stores in {theirs}, not in {ours}")]
+    OtherStorage {
+        /// The container.
+        container: String,
+        /// Its storage on this host.
+        theirs: String,
+        /// The storage that was to be collected.
+        ours: String,
+    },
     /// The registry's cache outside of its process.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -91,6 +106,10 @@ impl GcError {
             Self::Cache(_) => {
                 Some("flush it by hand: until then a push may be broken by what it still tells".to_owned())
             }
+            Self::Elsewhere(error) => error.hint(),
+            Self::OtherStorage { .. } => Some(
+                "name the storage of that container, or another container; nothing was changed".to_owned(),
+            ),
             Self::State(_) | Self::Interrupted => None,
         }
     }
@@ -220,7 +239,7 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Collection<'a> {
     /// What is collected.
-    pub storage: &'a dyn Storage,
+    pub storage: &'a Arc<dyn Storage>,
     /// What tells whether the registry takes writes.
     pub watch: &'a Watch,
     /// What closes it.
@@ -249,6 +268,7 @@ impl Collection<'_> {
     /// # Errors
     /// When nothing was removed, or the registry could not be opened again. What could not be removed is told by the outcome.
     pub async fn run(&self) -> Result<Outcome, GcError> {
+        self.prove_same().await?;
         self.roll_back().await?;
         match self.mode {
             Mode::Offline => self.offline().await,
@@ -267,11 +287,25 @@ impl Collection<'_> {
         for hidden in &hidden {
             self.storage.restore(hidden).await?;
         }
+        // What was noted of them is done with.
+        self.storage.purge(Vec::new()).await;
+        Ok(())
+    }
+
+    /// A registry that answers must be the one that stores here: whether it is closed would tell nothing otherwise.
+    async fn prove_same(&self) -> Result<(), GcError> {
+        let Some(reader) = &self.watch.reader else { return Ok(()) };
+        if self.watch.look_at_address().await == Seen::Unknown {
+            return Ok(());
+        }
+        let mut stored = Stored::default();
+        scan::look_again(&**self.storage, &mut stored, Tags::Read, Depth::Layout).await?;
+        prove_by_looking(reader, self.storage, &stored).await?;
         Ok(())
     }
 
     async fn plan(&self, now: Timestamp) -> Result<Scanned, GcError> {
-        plan(self.storage, &self.wishes, self.let_go.clone(), self.memory, now).await
+        plan(&**self.storage, &self.wishes, self.let_go.clone(), self.memory, now).await
     }
 
     async fn offline(&self) -> Result<Outcome, GcError> {
@@ -320,8 +354,8 @@ impl Collection<'_> {
         now: Timestamp,
     ) -> Result<Outcome, GcError> {
         let Scanned { stored, known, .. } = scanned;
-        scan::look_again(self.storage, stored, self.wishes.tags(), self.wishes.depth()).await?;
-        scan::learn(self.storage, stored, known, self.memory).await;
+        scan::look_again(&**self.storage, stored, self.wishes.tags(), self.wishes.depth()).await?;
+        scan::learn(&**self.storage, stored, known, self.memory).await;
         let decided = decide(stored, known, &Removed::new(), &self.wishes.settings(now, self.let_go.clone()));
         let mut outcome = self.sweep(decided, &closed).await;
         self.closing.still_closed(self.watch).await?;
@@ -331,7 +365,7 @@ impl Collection<'_> {
 
     async fn sweep(&self, decided: Decided, _proof: &closing::Closed) -> Outcome {
         let mut outcome = Outcome { garbage: decided.garbage, gaps: decided.gaps, ..Outcome::default() };
-        sweep::sweep(self.storage, &outcome.garbage, &mut outcome.swept).await;
+        sweep::sweep(&**self.storage, &outcome.garbage, &mut outcome.swept).await;
         if self.wishes.empty_folders == EmptyFolders::Remove {
             for area in ["blobs/", "repositories/"] {
                 match self.storage.remove_empty_folders(&crate::storage::absolute(area)).await {

@@ -131,7 +131,7 @@ impl Collection<'_> {
         outcome.garbage = Garbage { blobs: purged, repositories: Vec::new(), ..decided.garbage };
         outcome.gaps = decided.gaps;
         self.tidy_links(outcome).await;
-        leftovers(self.storage, &outcome.garbage, &mut outcome.swept).await;
+        leftovers(&**self.storage, &outcome.garbage, &mut outcome.swept).await;
         Ok(())
     }
 
@@ -160,7 +160,7 @@ impl Collection<'_> {
         outcome: &mut Outcome,
     ) -> Result<(), GcError> {
         let Scanned { stored, known, .. } = scanned;
-        scan::look_again(self.storage, stored, self.wishes.tags(), self.wishes.depth()).await?;
+        scan::look_again(&**self.storage, stored, self.wishes.tags(), self.wishes.depth()).await?;
         loop {
             known.visit_roots(stored);
             loop {
@@ -175,7 +175,7 @@ impl Collection<'_> {
                     }
                 }
                 scan::read_manifests(
-                    self.storage,
+                    &**self.storage,
                     stored,
                     known,
                     scan::Reading { memory: self.memory, show: None },

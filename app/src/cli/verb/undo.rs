@@ -50,6 +50,7 @@ async fn bring_back_hidden(ctx: &Context) -> Result<(), Failure> {
         tracing::info!("bringing back {}", hidden.key);
         storage.restore(&hidden).await?;
     }
+    storage.purge(Vec::new()).await;
     Ok(())
 }
 
