@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use clean_registry_core::name::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Depth, Entry, Folders, Hidden, QUARANTINE, Storage, absolute};
@@ -108,7 +109,7 @@ async fn a_file_is_there_from_its_writing_to_its_removal(storage: &dyn Storage) 
     assert_eq!(entries.len(), 1);
     let in_listing = &entries[&key];
     for entry in [&entry, in_listing] {
-        assert_eq!((entry.key.as_str(), entry.size.0), (key.as_str(), 5));
+        assert_eq!((entry.key.as_str(), entry.size), (key.as_str(), Some(Bytes(5))));
         let written = entry.modified.at().expect("it tells when");
         let apart = written.duration_since(before).abs();
         assert!(apart < SignedDuration::from_secs(60), "{written} is far from {before}");
@@ -130,7 +131,7 @@ async fn a_file_is_replaced_whole(storage: &dyn Storage) {
         write(storage, &key, text).await;
         assert_eq!(read(storage, &key).await.as_deref(), Some(text));
     }
-    assert_eq!(listed(storage, "").await[&key].size.0, 5);
+    assert_eq!(listed(storage, "").await[&key].size, Some(Bytes(5)));
     remove(storage, vec![key.clone()]).await;
     assert_eq!(read(storage, &key).await, None, "an older version came up again");
     assert_empty(storage).await;

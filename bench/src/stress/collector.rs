@@ -155,7 +155,7 @@ async fn decide(storage: &dyn Storage) -> io::Result<(Stored, Vec<String>)> {
     let stored = scan::repositories(storage, blobs, Tags::List, Depth::Layout).await;
     let stored = stored.map_err(io::Error::other)?;
     let mut known = Known::default();
-    scan::learn(storage, &stored, &mut known).await;
+    scan::learn(storage, &stored, &mut known, None).await;
     let now = Stamp::of(storage.now().await.map_err(io::Error::other)?);
     let settings = Settings::blobs_only(now, Age(0));
     let garbage = gc::decide(&stored, &known, &Removed::new(), &settings).garbage.blobs;
