@@ -398,3 +398,6 @@ pub async fn freed(storage: &dyn Storage, garbage: &Garbage) -> Result<Bytes, Gc
     let (after, _) = scan::blobs(storage, Depth::Layout).await?;
     Ok(garbage.blobs.iter().filter(|blob| after.find(blob.digest).is_none()).map(|blob| blob.bytes).sum())
 }
+
+#[cfg(test)]
+mod tests;
