@@ -460,6 +460,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_of_a_blob_later_is_known_of_it_alone() {
+        let named = |text| StoredBlob { size: StoredBlob::UNKNOWN, stamp: Stamp::UNKNOWN, ..blob(text) };
+        let mut blobs: Blobs = ["a", "b", "c"].into_iter().map(named).collect();
+        let id = |blobs: &Blobs, text| blobs.find(blob(text).digest).unwrap();
+        let (a, b) = (id(&blobs, "a"), id(&blobs, "b"));
+        blobs.learn(a, Bytes(5), Stamp(9));
+        assert_eq!((blobs.get(a).known_size(), blobs.get(a).stamp), (Some(Bytes(5)), Stamp(9)));
+        assert_eq!((blobs.get(b), blobs.get(b).known_size(), blobs.bytes()), (named("b"), None, None));
+        blobs.learn_absent(b);
+        assert!(blobs.is_absent(b) && !blobs.is_absent(a));
+        assert_eq!((blobs.len(), blobs.ids().count(), blobs.ids().any(|id| id == b)), (2, 2, false));
+        assert_eq!(id(&blobs, "b"), b, "its place is its own");
+    }
+
+    #[test]
     fn a_blob_listed_twice_is_one() {
         let twice: Blobs = [blob("a"), blob("b"), blob("a")].into_iter().collect();
         assert_eq!(twice.len(), 2);
