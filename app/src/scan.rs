@@ -17,7 +17,10 @@ use thiserror::Error;
 use crate::state::{Fact, ReferencesFile};
 use crate::storage::{Depth, Entry, Storage, StorageError, absolute};
 
+mod dates;
 mod links;
+
+pub use dates::{date, date_tags};
 
 /// Where a pull-through cache keeps when what expires (FACTS section 1).
 const SCHEDULER: &str = "scheduler-state.json";
@@ -98,7 +101,8 @@ pub async fn blobs(storage: &dyn Storage, depth: Depth) -> Result<(Blobs, Vec<St
                     Some((first, shards[usize::from(first)].lock().unwrap_or_else(PoisonError::into_inner)));
             }
             if let Some((_, shard)) = &mut last {
-                shard.push(StoredBlob { digest, size: entry.size, stamp: entry.modified });
+                let size = entry.size.unwrap_or(StoredBlob::UNKNOWN);
+                shard.push(StoredBlob { digest, size, stamp: entry.modified });
             }
         }
     };
@@ -361,15 +365,16 @@ impl Found {
         tags: Tags,
     ) {
         let stamp = entry.modified;
-        let is_whole = entry.size == LINK;
+        // Where only its name was listed, its size is asked for when it matters.
+        let is_whole = entry.size.is_none_or(|size| size == LINK);
         let key = &entry.key[PREFIX.len() + 1..];
         match &place {
             Some(Place::RevisionLink { digest, .. }) => {
                 repo.revisions.insert(*digest, stamp);
             }
             Some(Place::LayerLink { digest, .. }) if is_whole => match blobs.find(*digest) {
-                Some(blob) => repo.layers.push((blob, stamp)),
-                None => repo.dangling.push((*digest, stamp)),
+                Some(blob) if !blobs.is_absent(blob) => repo.layers.push((blob, stamp)),
+                _ => repo.dangling.push((*digest, stamp)),
             },
             Some(Place::TagCurrent { tag, .. }) => {
                 repo.tags.insert(tag.clone(), StoredTag { target: None, stamp });
@@ -430,7 +435,7 @@ impl Found {
             let Some(Place::Upload { repo, id, .. }) = Place::parse(key) else { continue };
             let repo = self.repos.entry(repo).or_default();
             let entry =
-                Entry { key: upload.key.clone(), size: upload.size, modified: upload.began, md5: None };
+                Entry { key: upload.key.clone(), size: Some(upload.size), modified: upload.began, md5: None };
             repo.note_upload(&id, key, &entry);
         }
     }
@@ -447,7 +452,7 @@ fn temporary(entry: &Entry) -> Option<Stray> {
     let (file, id) = key.strip_suffix(".tmp")?.rsplit_once('.')?;
     id.parse::<UploadId>().ok()?;
     Place::parse(file)?;
-    Some(Stray { key: key.to_owned(), size: entry.size, stamp: entry.modified })
+    Some(Stray { key: key.to_owned(), size: entry.size?, stamp: entry.modified })
 }
 
 trait Noted {
@@ -460,7 +465,7 @@ impl Noted for StoredRepo {
         let none = StoredUpload { newest: entry.modified, size: Bytes(0), keys: Vec::new() };
         let upload = self.uploads.entry(id.clone()).or_insert(none);
         upload.newest = upload.newest.max(entry.modified);
-        upload.size = upload.size + entry.size;
+        upload.size = upload.size + entry.size.unwrap_or_default();
         upload.keys.push(key.to_owned());
     }
 

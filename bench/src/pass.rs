@@ -4,9 +4,10 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
+use clean_registry::gc::decide_dated;
 use clean_registry::scan::{self, Tags};
 use clean_registry::storage::{Depth, Local, Storage as _};
-use clean_registry_core::gc::{Decided, Known, Removed, Settings, decide};
+use clean_registry_core::gc::{Decided, Known, Settings};
 use clean_registry_core::stored::{Age, Stamp};
 
 /// Whether manifests that nothing needs go as well.
@@ -43,10 +44,11 @@ async fn pass(directory: &Path, untagged: Untagged) -> io::Result<Decided> {
         let took = begun.elapsed().as_secs_f64() * 1e3;
         eprintln!("{took:9.1} ms  {:8} calls  {phase}", storage.requests());
     };
-    let (blobs, _) = scan::blobs(&storage, Depth::Layout).await.map_err(io::Error::other)?;
+    let (blobs, _) = scan::blobs(&storage, Depth::Names).await.map_err(io::Error::other)?;
     told(&format!("{} blobs listed", blobs.len()));
     let tags = if untagged == Untagged::Go { Tags::Read } else { Tags::List };
-    let stored = scan::repositories(&storage, blobs, tags, Depth::Layout).await.map_err(io::Error::other)?;
+    let mut stored =
+        scan::repositories(&storage, blobs, tags, Depth::Names).await.map_err(io::Error::other)?;
     told(&format!("{} repositories listed", stored.repos.len()));
     let mut known = Known::default();
     scan::learn(&storage, &stored, &mut known, None).await;
@@ -54,7 +56,7 @@ async fn pass(directory: &Path, untagged: Untagged) -> io::Result<Decided> {
     let second = jiff::Timestamp::now().as_second();
     let mut settings = Settings::blobs_only(Stamp::from_second(second), Age(0));
     settings.untagged = (untagged == Untagged::Go).then_some(Age(0));
-    let decided = decide(&stored, &known, &Removed::new(), &settings);
+    let decided = decide_dated(&storage, &mut stored, &known, &settings).await.map_err(io::Error::other)?;
     told("decided");
     Ok(decided)
 }

@@ -48,6 +48,19 @@ pub struct Settings {
     pub empty_repositories: Option<Age>,
     /// What belonged to images that were deleted just now.
     pub let_go: LetGo,
+    /// What is made of blobs and links of which only the names were listed.
+    pub undated: Undated,
+}
+
+/// How old what has no time is taken to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Undated {
+    /// As young as can be: it stays.
+    #[default]
+    Young,
+    /// Old enough. What is garbage then includes all that is garbage when the times are known, so that only its times and those
+    /// of the links that lead to it have to be asked for. Nothing is to be removed by such a decision.
+    Old,
 }
 
 /// Blobs that belonged to images which were whole and were deleted on purpose: no grace is due to them, since no push that was
@@ -73,14 +86,19 @@ impl Settings {
             temporary_files: None,
             empty_repositories: None,
             let_go: LetGo { blobs: BTreeSet::new(), since: None },
+            undated: Undated::Young,
         }
+    }
+
+    fn is_aged(&self, stamp: Stamp, age: Age) -> bool {
+        (stamp == Stamp::UNKNOWN && self.undated == Undated::Old) || stamp.is_older(age, self.now)
     }
 
     /// Whether a blob, or a link to it, of this time may go.
     fn is_old(&self, digest: Digest, stamp: Stamp) -> bool {
         let was_let_go =
             self.let_go.since.is_some_and(|since| stamp < since) && self.let_go.blobs.contains(&digest);
-        was_let_go || stamp.is_older(self.grace, self.now)
+        was_let_go || self.is_aged(stamp, self.grace)
     }
 }
 
@@ -300,7 +318,7 @@ fn old_blobs(stored: &Stored, kept: &BlobSet, settings: &Settings) -> Vec<Garbag
     let unneeded = stored.blobs.iter().filter(|(id, _)| !kept.contains(*id));
     unneeded
         .filter(|(_, blob)| settings.is_old(blob.digest, blob.stamp))
-        .map(|(_, blob)| GarbageBlob { digest: blob.digest, bytes: blob.size })
+        .map(|(_, blob)| GarbageBlob { digest: blob.digest, bytes: blob.known_size().unwrap_or_default() })
         .collect()
 }
 
@@ -308,7 +326,7 @@ fn links(stored: &Stored, kept: &BlobSet, settings: &Settings) -> Vec<GarbageLin
     let Some(age) = settings.dangling_links else { return Vec::new() };
     let goes = |blob: BlobId| {
         let StoredBlob { digest, stamp, .. } = stored.blobs.get(blob);
-        !kept.contains(blob) && settings.is_old(digest, stamp)
+        stored.blobs.is_absent(blob) || (!kept.contains(blob) && settings.is_old(digest, stamp))
     };
     let aged = Settings { grace: age, ..settings.clone() };
     let mut links = Vec::new();
@@ -365,7 +383,7 @@ fn empty_repositories<'a>(
     settings: &Settings,
 ) -> impl Iterator<Item = (&'a RepoName, &'a StoredRepo)> {
     let broken: BTreeSet<&RepoName> = gaps.iter().filter_map(|gap| gap.repository.as_ref()).collect();
-    let is_due = |stamp: Stamp, age: Option<Age>| age.is_some_and(|age| stamp.is_older(age, settings.now));
+    let is_due = |stamp: Stamp, age: Option<Age>| age.is_some_and(|age| settings.is_aged(stamp, age));
     let is_empty = move |name: &RepoName, repo: &StoredRepo| {
         let gone = gone.get(name);
         repo.tags.is_empty()

@@ -4,7 +4,7 @@
 //! feeds it, blobs first ([`Blobs`]), repositories after them (FACTS section 4.4, P1 before P2).
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
@@ -62,6 +62,8 @@ const SHARD_BITS: u32 = 24;
 #[derive(Debug, Clone)]
 pub struct Blobs {
     shards: Vec<Shard>,
+    /// Those that turned out not to be there.
+    absent: BTreeSet<BlobId>,
 }
 
 /// The blobs whose digests begin with one byte, sorted.
@@ -77,15 +79,26 @@ struct Shard {
 pub struct StoredBlob {
     /// Its digest.
     pub digest: Digest,
-    /// Its size.
+    /// Its size, or [`StoredBlob::UNKNOWN`].
     pub size: Bytes,
     /// When it was first written: never its last use (FACTS section 4.1).
     pub stamp: Stamp,
 }
 
+impl StoredBlob {
+    /// The size of a blob of which only the name was listed.
+    pub const UNKNOWN: Bytes = Bytes(u64::MAX);
+
+    /// Its size; `None` if only its name was listed.
+    #[must_use]
+    pub fn known_size(self) -> Option<Bytes> {
+        (self.size != Self::UNKNOWN).then_some(self.size)
+    }
+}
+
 impl Default for Blobs {
     fn default() -> Self {
-        Self { shards: vec![Shard::default(); 256] }
+        Self { shards: vec![Shard::default(); 256], absent: BTreeSet::new() }
     }
 }
 
@@ -107,10 +120,29 @@ impl Blobs {
         shard.stamps = blobs.iter().map(|blob| blob.stamp).collect();
     }
 
+    /// Takes what was asked about a blob of which only the name was listed.
+    pub fn learn(&mut self, blob: BlobId, size: Bytes, stamp: Stamp) {
+        let (shard, at) = blob.place();
+        let shard = &mut self.shards[shard];
+        (shard.sizes[at], shard.stamps[at]) = (size.0, stamp);
+    }
+
+    /// Takes that there is nothing behind the name of a blob that was listed: it is not there to be removed, and whoever links
+    /// it links nothing. It is still found by its digest: its place stays its own if it comes after all.
+    pub fn learn_absent(&mut self, blob: BlobId) {
+        self.absent.insert(blob);
+    }
+
+    /// Whether a blob turned out not to be there.
+    #[must_use]
+    pub fn is_absent(&self, blob: BlobId) -> bool {
+        self.absent.contains(&blob)
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.digests.len()).sum()
+        self.shards.iter().map(|shard| shard.digests.len()).sum::<usize>() - self.absent.len()
     }
 
     /// Whether there are none.
@@ -119,10 +151,10 @@ impl Blobs {
         self.len() == 0
     }
 
-    /// All their bytes together.
+    /// All their bytes together; `None` if of some only the names were listed.
     #[must_use]
-    pub fn bytes(&self) -> Bytes {
-        Bytes(self.shards.iter().flat_map(|shard| &shard.sizes).sum())
+    pub fn bytes(&self) -> Option<Bytes> {
+        self.iter().map(|(_, blob)| blob.known_size()).sum()
     }
 
     /// The blob with this digest, if it is stored.
@@ -150,7 +182,8 @@ impl Blobs {
     pub fn ids(&self) -> impl Iterator<Item = BlobId> + '_ {
         let shards = self.shards.iter().zip(0_u32..);
         shards.flat_map(|(shard, first)| {
-            (0_u32..).zip(&shard.digests).map(move |(at, _)| BlobId(first << SHARD_BITS | at))
+            let ids = (0_u32..).zip(&shard.digests).map(move |(at, _)| BlobId(first << SHARD_BITS | at));
+            ids.filter(|blob| !self.is_absent(*blob))
         })
     }
 
@@ -255,6 +288,20 @@ pub struct Stored {
     pub odd: Odd,
     /// What is broken: what it might need is spared.
     pub gaps: Vec<StorageGap>,
+}
+
+impl Stored {
+    /// Whether nothing was listed by its name alone: everything has the time that the storage tells.
+    #[must_use]
+    pub fn is_dated(&self) -> bool {
+        let is_known = |stamp: Stamp| stamp != Stamp::UNKNOWN;
+        self.blobs.iter().all(|(_, blob)| blob.known_size().is_some())
+            && self.repos.values().all(|repo| {
+                repo.layers.iter().all(|(_, stamp)| is_known(*stamp))
+                    && repo.dangling.iter().all(|(_, stamp)| is_known(*stamp))
+                    && repo.tags.values().all(|tag| is_known(tag.stamp))
+            })
+    }
 }
 
 /// What one repository links.
@@ -381,7 +428,7 @@ mod tests {
     fn every_blob_is_found_by_its_digest_and_no_other() {
         let texts: Vec<String> = (0..2000).map(|number| number.to_string()).collect();
         let blobs: Blobs = texts.iter().rev().map(|text| blob(text)).collect();
-        assert_eq!((blobs.len(), blobs.bytes()), (2000, Bytes(2000)));
+        assert_eq!((blobs.len(), blobs.bytes()), (2000, Some(Bytes(2000))));
         let mut set = blobs.set();
         for text in &texts {
             let id = blobs.find(blob(text).digest).unwrap();
@@ -410,6 +457,21 @@ mod tests {
             }
         }
         assert_eq!(Blobs::default().find(Digest::of(b"")), None);
+    }
+
+    #[test]
+    fn what_is_told_of_a_blob_later_is_known_of_it_alone() {
+        let named = |text| StoredBlob { size: StoredBlob::UNKNOWN, stamp: Stamp::UNKNOWN, ..blob(text) };
+        let mut blobs: Blobs = ["a", "b", "c"].into_iter().map(named).collect();
+        let id = |blobs: &Blobs, text| blobs.find(blob(text).digest).unwrap();
+        let (a, b) = (id(&blobs, "a"), id(&blobs, "b"));
+        blobs.learn(a, Bytes(5), Stamp(9));
+        assert_eq!((blobs.get(a).known_size(), blobs.get(a).stamp), (Some(Bytes(5)), Stamp(9)));
+        assert_eq!((blobs.get(b), blobs.get(b).known_size(), blobs.bytes()), (named("b"), None, None));
+        blobs.learn_absent(b);
+        assert!(blobs.is_absent(b) && !blobs.is_absent(a));
+        assert_eq!((blobs.len(), blobs.ids().count(), blobs.ids().any(|id| id == b)), (2, 2, false));
+        assert_eq!(id(&blobs, "b"), b, "its place is its own");
     }
 
     #[test]

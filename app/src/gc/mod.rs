@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clean_registry_core::gc::{Decided, Garbage, Known, LetGo, Removed, Settings, decide};
+use clean_registry_core::gc::{Decided, Garbage, Known, LetGo, Removed, Settings, Undated, decide};
 use clean_registry_core::name::Bytes;
 use clean_registry_core::stored::{Stamp, StorageGap, Stored};
 use jiff::Timestamp;
@@ -155,6 +155,7 @@ impl Wishes {
             temporary_files: age(self.temporary_files),
             empty_repositories: age(self.empty_repositories),
             let_go,
+            undated: Undated::Young,
         }
     }
 
@@ -163,7 +164,7 @@ impl Wishes {
     }
 
     fn depth(&self) -> Depth {
-        if self.temporary_files.is_some() { Depth::Everything } else { Depth::Layout }
+        if self.temporary_files.is_some() { Depth::Everything } else { Depth::Names }
     }
 }
 
@@ -199,8 +200,29 @@ pub async fn plan(
     }
     let mut known = Known::default();
     scan::learn(storage, &stored, &mut known, memory).await;
-    let decided = decide(&stored, &known, &Removed::new(), &wishes.settings(now, let_go));
+    let decided = decide_dated(storage, &mut stored, &known, &wishes.settings(now, let_go)).await?;
     Ok(Scanned { stored, known, decided })
+}
+
+/// Decides what is garbage in what may have been listed by names alone ([`Depth::Names`]): first as if everything were old, then,
+/// once the storage has told the times of what that would remove and of the links that lead to it, for good. A young link holds
+/// its blob either way (FACTS section 4.4, P3 and P7).
+///
+/// # Errors
+/// When the storage does not tell.
+pub async fn decide_dated(
+    storage: &dyn Storage,
+    stored: &mut Stored,
+    known: &Known,
+    settings: &Settings,
+) -> Result<Decided, GcError> {
+    if !stored.is_dated() {
+        scan::date_tags(storage, stored, settings).await?;
+        let undated = Settings { undated: Undated::Old, ..settings.clone() };
+        let candidates = decide(stored, known, &Removed::new(), &undated).garbage;
+        scan::date(storage, stored, &candidates, settings).await?;
+    }
+    Ok(decide(stored, known, &Removed::new(), settings))
 }
 
 /// What came of a collection.
@@ -356,7 +378,8 @@ impl Collection<'_> {
         let Scanned { stored, known, .. } = scanned;
         scan::look_again(&**self.storage, stored, self.wishes.tags(), self.wishes.depth()).await?;
         scan::learn(&**self.storage, stored, known, self.memory).await;
-        let decided = decide(stored, known, &Removed::new(), &self.wishes.settings(now, self.let_go.clone()));
+        let settings = self.wishes.settings(now, self.let_go.clone());
+        let decided = decide_dated(&**self.storage, stored, known, &settings).await?;
         let mut outcome = self.sweep(decided, &closed).await;
         self.closing.still_closed(self.watch).await?;
         outcome.closed_by = Some(closed.0);
@@ -408,3 +431,6 @@ pub async fn freed(storage: &dyn Storage, garbage: &Garbage) -> Result<Bytes, Gc
     let (after, _) = scan::blobs(storage, Depth::Layout).await?;
     Ok(garbage.blobs.iter().filter(|blob| after.find(blob.digest).is_none()).map(|blob| blob.bytes).sum())
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use clean_registry_core::gc::{Garbage, GarbageBlob, GarbageLink, LetGo, Removed, Settings, decide, needed};
+use clean_registry_core::gc::{Garbage, GarbageBlob, GarbageLink, LetGo, Removed, Settings, needed};
 use clean_registry_core::journal::Record;
 use clean_registry_core::layout::{PREFIX, Place};
 use clean_registry_core::name::{Digest, RepoName};
@@ -14,7 +14,7 @@ use clean_registry_core::stored::Stamp;
 
 use super::closing::{Closing, ClosingError, run};
 use super::sweep::{leftovers, link_key, revision};
-use super::{Collection, GcError, Outcome, Scanned};
+use super::{Collection, GcError, Outcome, Scanned, decide_dated};
 use crate::scan;
 use crate::storage::{Folders, Hidden, absolute};
 
@@ -100,7 +100,7 @@ impl Collection<'_> {
         let let_go = LetGo { blobs: hidden.blobs.keys().copied().collect(), since: Some(began) };
         let settings = self.wishes.settings(self.storage.now().await?, let_go);
         let settings = Settings { untagged: None, ..settings };
-        let decided = decide(&scanned.stored, &scanned.known, &Removed::new(), &settings);
+        let decided = decide_dated(&**self.storage, &mut scanned.stored, &scanned.known, &settings).await?;
         let mut purge: Vec<Hidden> = hidden.revisions.into_values().collect();
         let mut purged: Vec<GarbageBlob> = Vec::new();
         for blob in &decided.garbage.blobs {

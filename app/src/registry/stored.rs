@@ -118,7 +118,9 @@ impl StoredRegistry {
         let key = absolute(&Place::BlobData(*digest).key());
         match self.storage.stat(&key).await? {
             None => Ok(None),
-            Some(entry) if entry.size.0 > limit => Err(Error::TooLarge { url: key, limit }),
+            Some(entry) if entry.size.is_some_and(|size| size.0 > limit) => {
+                Err(Error::TooLarge { url: key, limit })
+            }
             Some(_) => self.data(*digest).await,
         }
     }

@@ -57,8 +57,9 @@ pub struct Holds {
     pub manifests: usize,
     /// Blobs, once.
     pub blobs: usize,
-    /// Their bytes.
-    pub bytes: Bytes,
+    /// Their bytes, unless only their names were looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Bytes>,
     /// Unfinished uploads.
     pub uploads: usize,
     /// What those take.
@@ -114,12 +115,13 @@ impl Planned {
     pub fn text(&self) -> String {
         let Holds { repositories, tags, manifests, blobs, bytes, uploads, upload_bytes } = self.holds;
         let mut lines = vec![format!(
-            "{} holds {}, {}, {} and {}: {bytes}",
+            "{} holds {}, {}, {} and {}{}",
             self.storage,
             count(repositories, "repository", "repositories"),
             count(tags, "tag", "tags"),
             count(manifests, "manifest", "manifests"),
             count(blobs, "blob", "blobs"),
+            bytes.map(|bytes| format!(": {bytes}")).unwrap_or_default(),
         )];
         if self.hidden > 0 {
             lines.push(format!(

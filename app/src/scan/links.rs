@@ -34,7 +34,7 @@ pub(super) async fn read(storage: &dyn Storage, blobs: &Blobs, found: &mut Found
 }
 
 /// What a link says; `None` if it is gone by now.
-fn said(bytes: Result<Option<Vec<u8>>, StorageError>) -> Result<Option<Digest>, String> {
+pub(super) fn said(bytes: Result<Option<Vec<u8>>, StorageError>) -> Result<Option<Digest>, String> {
     let Some(bytes) = bytes.map_err(|error| error.to_string())? else { return Ok(None) };
     if bytes.is_empty() {
         return Err("the link is empty".to_owned());

@@ -5,9 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use clean_registry_core::name::Bytes;
+use clean_registry_core::stored::Stamp;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Depth, Entry, Folders, Hidden, QUARANTINE, Storage, absolute};
+use super::{Depth, Entry, Folders, Hidden, QUARANTINE, Storage, StorageError, absolute};
 
 /// Everything. What fails panics, as an assertion does.
 ///
@@ -29,6 +31,7 @@ pub async fn few(storage: &dyn Storage) {
     what_is_not_there_is_nothing(storage).await;
     a_listing_ends_at_its_prefix(storage).await;
     keys_that_look_odd_are_keys(storage).await;
+    names_are_those_of_what_is_there(storage).await;
     what_is_hidden_comes_back(storage).await;
     what_is_purged_is_gone(storage).await;
     a_new_copy_survives_a_restore(storage).await;
@@ -43,6 +46,10 @@ pub async fn few(storage: &dyn Storage) {
 /// # Panics
 /// When it cannot be listed, or a file is listed twice.
 pub async fn listed(storage: &dyn Storage, prefix: &str) -> BTreeMap<String, Entry> {
+    listed_to(storage, prefix, Depth::Everything).await
+}
+
+async fn listed_to(storage: &dyn Storage, prefix: &str, depth: Depth) -> BTreeMap<String, Entry> {
     let found = Mutex::new(BTreeMap::new());
     let sink = |entries: Vec<Entry>| {
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,7 +58,7 @@ pub async fn listed(storage: &dyn Storage, prefix: &str) -> BTreeMap<String, Ent
             assert!(twice.is_none(), "listed twice: {twice:?}");
         }
     };
-    storage.list(prefix, Depth::Everything, &sink).await.expect("it can be listed");
+    storage.list(prefix, depth, &sink).await.expect("it can be listed");
     found.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -109,7 +116,7 @@ async fn a_file_is_there_from_its_writing_to_its_removal(storage: &dyn Storage) 
     assert_eq!(entries.len(), 1);
     let in_listing = &entries[&key];
     for entry in [&entry, in_listing] {
-        assert_eq!((entry.key.as_str(), entry.size.0), (key.as_str(), 5));
+        assert_eq!((entry.key.as_str(), entry.size), (key.as_str(), Some(Bytes(5))));
         let written = entry.modified.at().expect("it tells when");
         let apart = written.duration_since(before).abs();
         assert!(apart < SignedDuration::from_secs(60), "{written} is far from {before}");
@@ -125,13 +132,51 @@ async fn a_file_is_there_from_its_writing_to_its_removal(storage: &dyn Storage) 
     assert_empty(storage).await;
 }
 
+/// Listed by names alone or asked for together, every file is the same as listed whole.
+async fn names_are_those_of_what_is_there(storage: &dyn Storage) {
+    let digest = format!("ab{:062x}", 7);
+    let keys = [
+        absolute(&format!("blobs/sha256/ab/{digest}/data")),
+        absolute(&format!("repositories/a/_layers/sha256/{digest}/link")),
+        absolute(&format!("repositories/a/_manifests/revisions/sha256/{digest}/link")),
+        absolute("repositories/a/_manifests/tags/v1/current/link"),
+    ];
+    for key in &keys {
+        write(storage, key, key).await;
+    }
+    let whole = listed(storage, "").await;
+    let by_name = listed_to(storage, "", Depth::Names).await;
+    assert!(by_name.keys().eq(&keys), "{by_name:?}");
+    for (key, entry) in &by_name {
+        let is_same = (entry.size, entry.modified) == (whole[key].size, whole[key].modified);
+        assert!(is_same || (entry.size, entry.modified) == (None, Stamp::UNKNOWN), "{entry:?}");
+    }
+    // No folder tells the size of a revision link: it is always asked for.
+    assert_eq!(by_name[&keys[2]].size, whole[&keys[2]].size);
+    let told = Mutex::new(BTreeMap::new());
+    let on_stat = |key: String, stat: Result<Option<Entry>, StorageError>| {
+        let twice = told.lock().unwrap_or_else(PoisonError::into_inner).insert(key, stat.expect("it tells"));
+        assert!(twice.is_none(), "told twice: {twice:?}");
+    };
+    let asked = keys.iter().cloned().chain([absolute("blobs/none")]);
+    storage.stat_all(asked.collect(), &on_stat).await;
+    let told = told.into_inner().unwrap_or_else(PoisonError::into_inner);
+    assert_eq!((told.len(), &told[&absolute("blobs/none")]), (5, &None));
+    for key in &keys {
+        let told = told[key].as_ref().expect("it is there");
+        assert_eq!((told.size, told.modified), (whole[key].size, whole[key].modified));
+    }
+    remove(storage, keys.to_vec()).await;
+    assert_empty(storage).await;
+}
+
 async fn a_file_is_replaced_whole(storage: &dyn Storage) {
     let key = absolute("repositories/a/_manifests/tags/v1/current/link");
     for text in ["a longer text", "", "short"] {
         write(storage, &key, text).await;
         assert_eq!(read(storage, &key).await.as_deref(), Some(text));
     }
-    assert_eq!(listed(storage, "").await[&key].size.0, 5);
+    assert_eq!(listed(storage, "").await[&key].size, Some(Bytes(5)));
     remove(storage, vec![key.clone()]).await;
     assert_eq!(read(storage, &key).await, None, "an older version came up again");
     assert_empty(storage).await;

@@ -10,26 +10,28 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use clean_registry_core::gc::LARGEST_MANIFEST;
 use clean_registry_core::name::Digest;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid, fchown, fstat, mkdirat, openat,
-    openat2, renameat_with, statat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid, fchown, fstat, mkdirat,
+    openat, openat2, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::walk::{Walk, entry};
 use super::{
-    Depth, Entry, Folders, Hidden, Multipart, OnDigest, OnRead, QUARANTINE, Sink, Storage, StorageError,
-    StorageLock,
+    Depth, Entry, Folders, Hidden, Multipart, OnDigest, OnRead, OnStat, QUARANTINE, Sink, Storage,
+    StorageError, StorageLock,
 };
 
 /// More threads than this only queue up before the disk.
 const MOST_THREADS: usize = 8;
-/// The largest file that is read: links are 71 bytes, manifests at most 4 MiB.
-const LARGEST_READ: u64 = 64 << 20;
+/// The largest file that is read: links are 71 bytes, and what is larger is no manifest.
+#[expect(clippy::cast_possible_truncation, reason = "four million fit everywhere")]
+const LARGEST_READ: usize = LARGEST_MANIFEST.0 as usize;
 /// Most manifests are read in one call.
 const FIRST_READ: usize = 16 << 10;
 
@@ -100,8 +102,17 @@ impl Local {
     }
 
     fn stat_now(&self, key: &str) -> Result<Option<Entry>, StorageError> {
+        self.seen(key, statat(&self.root, key, AtFlags::SYMLINK_NOFOLLOW))
+    }
+
+    fn stat_near(&self, key: &str, reader: &mut Reader) -> Result<Option<Entry>, StorageError> {
+        let found = reader.folder_of(&self.root, key);
+        self.seen(key, found.and_then(|(folder, path)| statat(folder, path, AtFlags::SYMLINK_NOFOLLOW)))
+    }
+
+    fn seen(&self, key: &str, stat: Result<Stat, Errno>) -> Result<Option<Entry>, StorageError> {
         self.called(1);
-        match statat(&self.root, key, AtFlags::SYMLINK_NOFOLLOW) {
+        match stat {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
                 Ok(Some(entry(key.to_owned(), &stat)))
             }
@@ -371,10 +382,11 @@ impl Reader {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
-            if length as u64 >= LARGEST_READ {
+            // What lists layers as if they were manifests has them opened: they are not read for that.
+            if file.metadata()?.len() > LARGEST_READ as u64 || length > LARGEST_READ {
                 return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than any manifest"));
             }
-            self.buffer.resize(length * 4, 0);
+            self.buffer.resize((length * 4).min(LARGEST_READ + 1), 0);
         }
     }
 }
@@ -456,6 +468,16 @@ impl Storage for Local {
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>, StorageError>> {
         Box::pin(async move { blocking(|| self.stat_now(key)) })
+    }
+
+    fn stat_all<'a>(&'a self, keys: Vec<String>, on_stat: OnStat<'a>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            blocking(|| {
+                self.side_by_side(&keys, |reader: &mut Reader, _, key| {
+                    on_stat(key.clone(), self.stat_near(key, reader));
+                });
+            });
+        })
     }
 
     fn write<'a>(&'a self, key: &'a str, bytes: Vec<u8>) -> BoxFuture<'a, Result<(), StorageError>> {
@@ -547,5 +569,5 @@ impl Storage for Local {
 fn hidden(entry: Entry) -> Option<Hidden> {
     let Entry { key: place, size, .. } = entry;
     let (run, key) = place.strip_prefix(QUARANTINE)?.strip_prefix('/')?.split_once('/')?;
-    Some(Hidden { run: run.to_owned(), key: key.to_owned(), size, place: place.clone() })
+    Some(Hidden { run: run.to_owned(), key: key.to_owned(), size: size?, place: place.clone() })
 }

@@ -9,8 +9,8 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::{
-    Depth, Entry, Folders, Hidden, Multipart, OnDigest, OnRead, QUARANTINE, Sink, Storage, StorageError,
-    StorageLock,
+    Depth, Entry, Folders, Hidden, Multipart, OnDigest, OnRead, OnStat, QUARANTINE, Sink, Storage,
+    StorageError, StorageLock,
 };
 
 /// A storage in memory.
@@ -132,7 +132,7 @@ impl State {
 
     fn entry(&self, key: &str) -> Option<Entry> {
         let file = self.files.get(key)?;
-        let size = Bytes(file.bytes.len() as u64);
+        let size = Some(Bytes(file.bytes.len() as u64));
         Some(Entry { key: key.to_owned(), size, modified: file.modified, md5: None })
     }
 
@@ -140,6 +140,11 @@ impl State {
         let from = self.files.range(prefix.to_owned()..);
         let keys = from.map(|(key, _)| key).take_while(|key| key.starts_with(prefix));
         keys.filter_map(|key| self.entry(key)).collect()
+    }
+
+    fn stat(&mut self, key: &str) -> Result<Option<Entry>, StorageError> {
+        self.ask(Deed::Read, key)?;
+        Ok(self.entry(key))
     }
 
     fn read(&mut self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
@@ -192,7 +197,7 @@ fn failed(key: &str, failure: Failure) -> StorageError {
 fn hidden(entry: Entry) -> Option<Hidden> {
     let Entry { key: place, size, .. } = entry;
     let (run, key) = place.strip_prefix(QUARANTINE)?.strip_prefix('/')?.split_once('/')?;
-    Some(Hidden { run: run.to_owned(), key: key.to_owned(), size, place: place.clone() })
+    Some(Hidden { run: run.to_owned(), key: key.to_owned(), size: size?, place: place.clone() })
 }
 
 /// Does `work` for each of `items`; returns those that failed.
@@ -253,10 +258,15 @@ impl Storage for Memory {
     }
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>, StorageError>> {
+        Box::pin(async move { self.state().stat(key) })
+    }
+
+    fn stat_all<'a>(&'a self, keys: Vec<String>, on_stat: OnStat<'a>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let mut state = self.state();
-            state.ask(Deed::Read, key)?;
-            Ok(state.entry(key))
+            for key in keys {
+                let stat = self.state().stat(&key);
+                on_stat(key, stat);
+            }
         })
     }
 

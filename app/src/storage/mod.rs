@@ -42,9 +42,9 @@ pub fn absolute(key: &str) -> String {
 pub struct Entry {
     /// Its key.
     pub key: String,
-    /// Its size.
-    pub size: Bytes,
-    /// When it was last written. On a file system the later of `mtime` and `ctime`: a blob's `mtime` is its last `PATCH`, its
+    /// Its size; `None` where only its name was listed ([`Depth::Names`]): then it may not even be there.
+    pub size: Option<Bytes>,
+    /// When it was last written; unknown where only its name was listed. On a file system the later of `mtime` and `ctime`: a blob's `mtime` is its last `PATCH`, its
     /// `ctime` the commit (FACTS section 4.1).
     pub modified: Stamp,
     /// The MD5 of its bytes, where the storage tells.
@@ -54,6 +54,10 @@ pub struct Entry {
 /// How much of the tree a listing shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
+    /// As `Layout`, and where it is cheaper, of blobs, of layer links by their sha256 digest and of tags only the names: sizes
+    /// and times are not known then, and there may be a folder without its file. [`Storage::stat_all`] tells of those that
+    /// matter.
+    Names,
     /// What the layout knows, as cheaply as it can be had: the history of tags may be missing, and whatever lies beside a
     /// `link` or `data`.
     Layout,
@@ -75,6 +79,9 @@ pub type Sink<'a> = &'a (dyn Fn(Vec<Entry>) + Send + Sync);
 
 /// Takes files as they are read, in any order, from several threads.
 pub type OnRead<'a> = &'a (dyn Fn(String, Result<Option<Vec<u8>>, StorageError>) + Send + Sync);
+
+/// Takes what would be listed of files as they are asked for, in any order, from several threads.
+pub type OnStat<'a> = &'a (dyn Fn(String, Result<Option<Entry>, StorageError>) + Send + Sync);
 
 /// Takes the digests of files as their bytes are read, in any order, from several threads.
 pub type OnDigest<'a> = &'a (dyn Fn(String, Result<Option<Digest>, StorageError>) + Send + Sync);
@@ -119,6 +126,9 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// # Errors
     /// As [`Storage::read`].
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>, StorageError>>;
+
+    /// Asks for many files side by side what [`Storage::stat`] tells of one. Each is handed over once.
+    fn stat_all<'a>(&'a self, keys: Vec<String>, on_stat: OnStat<'a>) -> BoxFuture<'a, ()>;
 
     /// Writes a file, whole or not at all, and durably.
     ///

@@ -1,7 +1,7 @@
 //! Walks a storage on the local disk, several threads at once, with as few system calls as the layout allows.
 //!
 //! Where the layout says that a folder holds nothing but folders around one `link` or `data`, each is one `fstatat`: the folder
-//! inside is never opened. A general walk opens, reads twice and closes it.
+//! inside is never opened. A general walk opens, reads twice and closes it. Where names are enough, there is not even that.
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
@@ -73,8 +73,9 @@ impl<'a> Walk<'a> {
         let mut path = Vec::new();
         while let Some(task) = self.next() {
             let path = &mut path;
+            let (found, folders) = (Vec::new(), Vec::new());
             let reading =
-                Reading { walk: self, task: &task, found: Vec::new(), folders: Vec::new(), path, calls: 0 };
+                Reading { walk: self, task: &task, found, folders, path, are_names_enough: false, calls: 0 };
             let done = reading.read(&mut buffer);
             let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
             queue.unfinished -= 1;
@@ -116,6 +117,7 @@ struct Reading<'w, 'a> {
     folders: Vec<Task>,
     /// Room for a path, so that none is made for every file.
     path: &'w mut Vec<u8>,
+    are_names_enough: bool,
     calls: u64,
 }
 
@@ -130,15 +132,22 @@ impl Reading<'_, '_> {
             Err(error) => return Err(self.failed(&self.task.key, error)),
         };
         let known = match self.walk.depth {
-            Depth::Layout => self.below_prefix().map_or(Folder::Open, Folder::at),
+            Depth::Names | Depth::Layout => self.below_prefix().map_or(Folder::Open, Folder::at),
             Depth::Everything => Folder::Open,
         };
+        self.are_names_enough = self.walk.depth == Depth::Names && self.may_be_unasked();
         self.names(&folder, known, buffer)?;
         self.walk.calls.fetch_add(self.calls, Ordering::Relaxed);
         if !self.found.is_empty() {
             (self.walk.sink)(self.found);
         }
         Ok(self.folders)
+    }
+
+    /// Whether what lies in the folder may be taken to be there without being asked for. Links under digests of other algorithms
+    /// are few, and are read.
+    fn may_be_unasked(&self) -> bool {
+        !self.task.key.contains("/_layers/") || self.task.key.ends_with("/_layers/sha256")
     }
 
     fn below_prefix(&self) -> Option<&str> {
@@ -196,7 +205,7 @@ impl Reading<'_, '_> {
                 if self.stat_within(folder, text, "signatures")?.is_some() {
                     self.enter(self.key(&[text, "signatures"]));
                 }
-                self.leaf(folder, text, "link")?;
+                self.asked_leaf(folder, text, "link")?;
             }
             _ => {}
         }
@@ -208,6 +217,15 @@ impl Reading<'_, '_> {
     }
 
     fn leaf(&mut self, folder: BorrowedFd<'_>, name: &str, leaf: &str) -> Result<(), StorageError> {
+        if self.are_names_enough {
+            let key = self.key(&[name, leaf]);
+            self.found.push(Entry { key, size: None, modified: Stamp::UNKNOWN, md5: None });
+            return Ok(());
+        }
+        self.asked_leaf(folder, name, leaf)
+    }
+
+    fn asked_leaf(&mut self, folder: BorrowedFd<'_>, name: &str, leaf: &str) -> Result<(), StorageError> {
         if let Some(stat) = self.stat_within(folder, name, leaf)?
             && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         {
@@ -278,6 +296,6 @@ impl Reading<'_, '_> {
 
 pub(super) fn entry(key: String, stat: &Stat) -> Entry {
     let modified = stat.st_mtime.max(stat.st_ctime);
-    let size = Bytes(u64::try_from(stat.st_size).unwrap_or_default());
+    let size = Some(Bytes(u64::try_from(stat.st_size).unwrap_or_default()));
     Entry { key, size, modified: Stamp::from_second(modified), md5: None }
 }

@@ -44,7 +44,7 @@ async fn list(storage: &dyn Storage, prefix: &str) -> io::Result<Vec<(Place, u64
     let found = Mutex::new(Vec::new());
     let sink = |entries: Vec<clean_registry::storage::Entry>| {
         let places = entries.iter().filter_map(|entry| {
-            Some((Place::parse(entry.key.strip_prefix(PREFIX)?.strip_prefix('/')?)?, entry.size.0))
+            Some((Place::parse(entry.key.strip_prefix(PREFIX)?.strip_prefix('/')?)?, entry.size?.0))
         });
         found.lock().unwrap_or_else(PoisonError::into_inner).extend(places);
     };

@@ -285,8 +285,9 @@ impl Known {
 
     fn visit(&mut self, blobs: &Blobs, digest: Digest, certainty: Certainty) {
         if certainty == Certainty::Perhaps {
-            let size = blobs.find(digest).map(|blob| blobs.get(blob).size);
-            if size.is_none_or(|size| size > LARGEST_MANIFEST) {
+            let Some(blob) = blobs.find(digest) else { return };
+            // Where the size is not known, whoever reads it finds out.
+            if blobs.get(blob).known_size().is_some_and(|size| size > LARGEST_MANIFEST) {
                 return;
             }
         }

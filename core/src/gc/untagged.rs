@@ -43,7 +43,8 @@ pub(super) fn find(
             match stored.blobs.find(*digest) {
                 _ if is_gone => {}
                 None => late.push(*digest),
-                Some(blob) if stays => staying.keep(name, blob),
+                // One whose bytes are not there may come to be, as one that was not listed.
+                Some(blob) if stays || known.is_absent(*digest) => staying.keep(name, blob),
                 Some(_) => candidates.entry(name).or_default().push(*digest),
             }
         }

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use clean_registry_core::gc::{Decided, Garbage, GarbageManifest, Removed, Settings, decide, needed};
+use clean_registry_core::gc::{
+    Decided, Garbage, GarbageManifest, Removed, Settings, Undated, decide, needed,
+};
 use clean_registry_core::name::{Digest, RepoName};
+use clean_registry_core::stored::{Stamp, Stored, StoredBlob};
 use proptest::prelude::*;
 
 use crate::naive;
@@ -60,6 +63,39 @@ fn swept(storage: &Storage, decided: &Decided) -> Storage {
     after
 }
 
+/// As if only the names of blobs and layer links had been listed.
+fn by_names(stored: &Stored) -> Stored {
+    let mut named = stored.clone();
+    for (id, _) in stored.blobs.iter() {
+        named.blobs.learn(id, StoredBlob::UNKNOWN, Stamp::UNKNOWN);
+    }
+    for repo in named.repos.values_mut() {
+        repo.layers.iter_mut().for_each(|(_, stamp)| *stamp = Stamp::UNKNOWN);
+        repo.dangling.iter_mut().for_each(|(_, stamp)| *stamp = Stamp::UNKNOWN);
+    }
+    named
+}
+
+/// Fills in the times of `candidates` and of the links that lead to them, and leaves all others unknown.
+fn fill(named: &mut Stored, stored: &Stored, candidates: &Garbage) {
+    let mut wanted = stored.blobs.set();
+    for blob in &candidates.blobs {
+        let id = stored.blobs.find(blob.digest).expect("a candidate is stored");
+        let StoredBlob { size, stamp, .. } = stored.blobs.get(id);
+        named.blobs.learn(id, size, stamp);
+        wanted.insert(id);
+    }
+    for (name, repo) in &mut named.repos {
+        let is_whole = candidates.repositories.contains(name);
+        for (layer, known) in repo.layers.iter_mut().zip(&stored.repos[name].layers) {
+            if is_whole || wanted.contains(layer.0) {
+                *layer = *known;
+            }
+        }
+        repo.dangling.clone_from(&stored.repos[name].dangling);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -91,6 +127,22 @@ proptest! {
                 links.flatten().all(|age| naive::is_old(*age, settings.grace)), "{node} has a young link"
             );
         }
+    }
+
+    #[test]
+    fn what_is_decided_of_names_with_the_times_of_the_candidates_is_decided_of_all_times(
+        storage in storage::storage(), chosen in storage::choice(), settings in storage::settings()
+    ) {
+        let removed = storage::removed(&storage, &chosen);
+        let (stored, known) = (storage.stored(), storage.known());
+        let mut named = by_names(&stored);
+        prop_assert!(decide(&named, &known, &removed, &settings).garbage.blobs.is_empty());
+        let undated = Settings { undated: Undated::Old, ..settings.clone() };
+        let candidates = decide(&named, &known, &removed, &undated).garbage;
+        fill(&mut named, &stored, &candidates);
+        let (told, whole) = (decide(&named, &known, &removed, &settings), decide(&stored, &known, &removed, &settings));
+        prop_assert_eq!(told.garbage, whole.garbage);
+        prop_assert_eq!(told.gaps, whole.gaps);
     }
 
     #[test]

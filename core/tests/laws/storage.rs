@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clean_registry_core::gc::{Known, LetGo, References, Removed, Settings};
+use clean_registry_core::gc::{Known, LetGo, References, Removed, Settings, Undated};
 use clean_registry_core::name::{Bytes, Digest, RepoName};
 use clean_registry_core::stored::{
     Age, Spares, Stamp, StorageGap, Stored, StoredBlob, StoredRepo, StoredTag, StoredUpload,
@@ -102,6 +102,7 @@ pub fn settings() -> impl Strategy<Value = Settings> {
             temporary_files: None,
             empty_repositories: empty,
             let_go: LetGo::default(),
+            undated: Undated::Young,
         })
     })
 }

@@ -64,7 +64,7 @@ impl Object {
     pub(super) fn hidden_copies(entries: Vec<Entry>) -> Vec<Hidden> {
         let hidden = |Entry { key: place, size, .. }: Entry| {
             let (run, key) = place.strip_prefix(QUARANTINE)?.strip_prefix('/')?.split_once('/')?;
-            Some(Hidden { run: run.to_owned(), key: key.to_owned(), size, place: place.clone() })
+            Some(Hidden { run: run.to_owned(), key: key.to_owned(), size: size?, place: place.clone() })
         };
         entries.into_iter().filter_map(hidden).filter(|hidden| hidden.key.contains('/')).collect()
     }

@@ -288,7 +288,7 @@ pub(super) fn entry(key: String, metadata: &Metadata, manner: Manner) -> Option<
     let modified = metadata.last_modified().map(Timestamp::from);
     Some(Entry {
         key,
-        size: Bytes(metadata.content_length()),
+        size: Some(Bytes(metadata.content_length())),
         modified: modified.map_or(Stamp::UNKNOWN, Stamp::of),
         md5: md5(metadata, manner),
     })

@@ -23,8 +23,8 @@ use self::s3::{Bucket, Doomed, Mark, Versioning, again};
 use self::transport::Counter;
 use self::versions::{delete_all, is_version, run_of_note};
 use super::{
-    Depth, Entry, Folders, Hidden, Multipart, OnDigest, OnRead, QUARANTINE, Sink, Storage, StorageError,
-    StorageLock,
+    Depth, Entry, Folders, Hidden, Multipart, OnDigest, OnRead, OnStat, QUARANTINE, Sink, Storage,
+    StorageError, StorageLock,
 };
 
 mod copies;
@@ -188,6 +188,11 @@ impl Object {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(key, &error)),
         }
+    }
+
+    async fn stat_now(&self, key: &str) -> Result<Option<Entry>, StorageError> {
+        let metadata = self.metadata(key).await?;
+        Ok(metadata.and_then(|metadata| entry(key.to_owned(), &metadata, self.kind.manner())))
     }
 
     async fn read_now(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
@@ -395,9 +400,16 @@ impl Storage for Object {
     }
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>, StorageError>> {
+        Box::pin(self.stat_now(key))
+    }
+
+    fn stat_all<'a>(&'a self, keys: Vec<String>, on_stat: OnStat<'a>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let metadata = self.metadata(key).await?;
-            Ok(metadata.and_then(|metadata| entry(key.to_owned(), &metadata, self.kind.manner())))
+            let stats = stream::iter(keys).map(|key| async move {
+                let stat = self.stat_now(&key).await;
+                on_stat(key, stat);
+            });
+            stats.buffer_unordered(self.breadth.reads).collect::<()>().await;
         })
     }
 

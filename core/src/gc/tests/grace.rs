@@ -93,3 +93,15 @@ fn an_old_blob_of_a_removed_manifest_goes_and_a_young_one_stays() {
         .removing("a", &["image"]);
     assert_eq!(world.blobs(), set(["image", "image config"]));
 }
+
+#[test]
+fn what_has_no_time_is_a_candidate_that_a_known_young_link_still_holds() {
+    let world = World::new()
+        .blob("blob")
+        .aged("blob", Stamp::UNKNOWN)
+        .link_since("a", "blob", Stamp::UNKNOWN)
+        .with(|all| all.undated = Undated::Old);
+    assert_eq!(world.blobs(), set(["blob"]));
+    let world = world.link_since("b", "blob", hours_ago(YOUNG));
+    assert_eq!(world.blobs(), set([]));
+}
