@@ -154,8 +154,9 @@ impl Local {
     fn remove_empty_above(&self, key: &str) {
         let mut key = key;
         while let Some((folder, _)) = key.rsplit_once('/') {
-            // `docker/registry/v2/blobs` and its like stay.
-            if folder.split('/').count() <= 4 {
+            // `docker/registry/v2/blobs` and its like stay; a quarantine that holds nothing does not.
+            let outermost = if folder.starts_with(QUARANTINE) { 2 } else { 4 };
+            if folder.split('/').count() <= outermost {
                 return;
             }
             let Ok(Some((parent, name))) = self.folder_of(folder) else { return };
