@@ -101,7 +101,8 @@ impl Local {
 
     fn stat_now(&self, key: &str) -> Result<Option<Entry>, StorageError> {
         self.called(1);
-        match statat(&self.root, key, AtFlags::SYMLINK_NOFOLLOW) {
+        // A registry follows links, too: what lies behind one is there.
+        match statat(&self.root, key, AtFlags::empty()) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
                 Ok(Some(entry(key.to_owned(), &stat)))
             }

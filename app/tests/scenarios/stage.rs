@@ -127,9 +127,14 @@ impl Stage {
     /// Collects what is older than a moment, with these arguments more. The registry runs before and after.
     pub fn collect(&self, way: Way, more: &[&str]) -> Ended {
         a_moment();
+        self.collect_older(way, "0s", more)
+    }
+
+    /// The same with another grace.
+    pub fn collect_older(&self, way: Way, grace: &str, more: &[&str]) -> Ended {
         let (close, open) = ("bash stop.sh", "bash start.sh");
         let commands = ["--close-command", close, "--open-command", open];
-        let common = ["gc", "--grace", "0s"];
+        let common = ["gc", "--grace", grace];
         let offline = ["--storage", "storage", "--mode", "offline"];
         let barrier = ["--storage", "storage", "--mode", "barrier"];
         let quarantine = ["--registry-config", "registry.yml", "--mode", "quarantine", "--wait", "1s"];

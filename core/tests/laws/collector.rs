@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use clean_registry_core::gc::{Decided, Garbage, GarbageManifest, Removed, Settings, decide, needed};
 use clean_registry_core::name::{Digest, RepoName};
+use clean_registry_core::stored::Spares;
 use proptest::prelude::*;
 
 use crate::naive;
@@ -99,7 +100,8 @@ proptest! {
     ) {
         let removed = storage::removed(&storage, &chosen);
         let decided = decided(&storage, &removed, &settings);
-        prop_assert_eq!(&decided.gaps, &[]);
+        // A whole storage may still have links to manifests that are not there.
+        prop_assert!(decided.gaps.iter().all(|gap| gap.spares == Spares::Nothing), "{:?}", decided.gaps);
         let roots = naive::revisions(&storage, &gone(&decided, &removed));
         prop_assert_eq!(blobs(&decided), naive::garbage(&storage, &roots, &settings));
     }
