@@ -88,6 +88,7 @@ mod faults;
 mod killed;
 mod killed_for_real;
 mod locks;
+mod mortal;
 mod needed;
 mod planned;
 mod stage;

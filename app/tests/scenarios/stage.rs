@@ -74,6 +74,7 @@ impl Stage {
         let (program, port) = (program(generation), self.port);
         let start = format!(
             "export OTEL_TRACES_EXPORTER=none\n\
+             (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && exit 0\n\
              timeout --kill-after=5 {SECONDS} {program} serve registry.yml </dev/null >>registry.log 2>&1 &\necho $! >registry.pid\n\
              for i in $(seq 400); do (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && exit 0; sleep 0.02; done; exit 1\n"
         );
@@ -90,6 +91,7 @@ impl Stage {
         self.directory.path().join(name)
     }
 
+    /// Starts it, unless it runs.
     pub fn start(&self) {
         assert!(self.script("start.sh"), "{}", fs::read_to_string(self.path("registry.log")).unwrap());
     }
@@ -106,8 +108,8 @@ impl Stage {
 
     /// The program with these arguments, sealed.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("timeout");
-        command.args(["--kill-after=1", "120", PROGRAM, "--output", "json", "--state-dir", "state"]);
+        let mut command = Command::new(PROGRAM);
+        command.args(["--output", "json", "--state-dir", "state"]);
         command.args(arguments).env_clear().current_dir(self.directory.path());
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", self.path("home"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -124,31 +126,34 @@ impl Stage {
         self.run(&[&["gc", "--storage", "storage", "--plan", "--grace", "0s"], more].concat())
     }
 
-    /// Collects what is older than a moment, with these arguments more. The registry runs before and after.
+    /// Collects what is there, with these arguments more. The registry runs before and after.
     pub fn collect(&self, way: Way, more: &[&str]) -> Ended {
-        a_moment();
         self.collect_older(way, "0s", more)
     }
 
     /// The same with another grace.
     pub fn collect_older(&self, way: Way, grace: &str, more: &[&str]) -> Ended {
-        let (close, open) = ("bash stop.sh", "bash start.sh");
-        let commands = ["--close-command", close, "--open-command", open];
-        let common = ["gc", "--grace", grace];
+        if way == Way::Offline {
+            self.stop();
+        }
+        let ended = wait(self.collecting(way, grace, more).spawn().unwrap());
+        self.start();
+        ended
+    }
+
+    /// The command that collects so.
+    pub fn collecting(&self, way: Way, grace: &str, more: &[&str]) -> Command {
+        let commands = ["--close-command", "bash stop.sh", "--open-command", "bash start.sh"];
         let offline = ["--storage", "storage", "--mode", "offline"];
         let barrier = ["--storage", "storage", "--mode", "barrier"];
         let quarantine = ["--registry-config", "registry.yml", "--mode", "quarantine", "--wait", "1s"];
-        match way {
-            Way::Offline => {
-                self.stop();
-                let ended = self.run(&[&common[..], &offline, more].concat());
-                self.start();
-                ended
-            }
-            Way::Barrier => self.run(&[&common[..], &barrier, &commands, more].concat()),
-            Way::Quarantine => self.run(&[&common[..], &quarantine, more].concat()),
-            Way::Restarted => self.run(&[&common[..], &quarantine, &commands, more].concat()),
-        }
+        let arguments = match way {
+            Way::Offline => offline.to_vec(),
+            Way::Barrier => [&barrier[..], &commands].concat(),
+            Way::Quarantine => quarantine.to_vec(),
+            Way::Restarted => [&quarantine[..], &commands].concat(),
+        };
+        self.command(&[&["gc", "--grace", grace], &arguments[..], more].concat())
     }
 
     /// Everything of this, pulled anew, is whole.
