@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::layout::UploadId;
+use crate::layout::{Place, UploadId};
 use crate::name::{Bytes, Digest, RepoName};
 use crate::stored::{Age, BlobId, BlobSet, Spares, Stamp, StorageGap, Stored, StoredBlob, StoredRepo, Stray};
 
@@ -269,9 +269,25 @@ fn mark(stored: &Stored, known: &Known, mut queue: Vec<BlobId>, marked: &mut Blo
 fn all_gaps(stored: &Stored, known: &Known) -> Vec<StorageGap> {
     let mut gaps = stored.gaps.clone();
     gaps.extend(known.gaps(stored));
+    gaps.extend(absent(stored, known));
     gaps.sort();
     gaps.dedup();
     gaps
+}
+
+/// Revision links whose manifest is not stored: nothing can be needed for them, and somebody may want to know.
+fn absent<'a>(stored: &'a Stored, known: &'a Known) -> impl Iterator<Item = StorageGap> + 'a {
+    let revisions = stored
+        .repos
+        .iter()
+        .filter(|_| known.misses_any())
+        .flat_map(|(name, repo)| repo.revisions.keys().map(move |digest| (name, *digest)));
+    revisions.filter(|(_, digest)| known.is_absent(*digest)).map(|(repo, digest)| StorageGap {
+        path: Place::RevisionLink { repo: repo.clone(), digest }.key(),
+        repository: Some(repo.clone()),
+        spares: Spares::Nothing,
+        why: format!("the link leads to manifest {digest}, which is not stored"),
+    })
 }
 
 /// Adds what is kept although nothing that could be read needs it.

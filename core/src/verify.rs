@@ -1,6 +1,6 @@
 //! Which tags cannot be pulled: the gate behind every change of a storage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -97,15 +97,12 @@ pub fn gone_tags(stored: &Stored, kept: &Kept) -> Vec<BrokenTag> {
     gone
 }
 
-/// What broke in between: the tags of `after` with a fault that `before` did not have. What was broken before a run is not its
-/// doing.
+/// What broke in between: the tags of `after` that `before` has not. What could not be pulled before a run is not its doing, even if
+/// more is missing of it now.
 #[must_use]
 pub fn newly_broken<'a>(before: &[BrokenTag], after: &'a [BrokenTag]) -> Vec<&'a BrokenTag> {
-    let known: BTreeMap<(&RepoName, &Tag), &BrokenTag> =
-        before.iter().map(|broken| ((&broken.repository, &broken.tag), broken)).collect();
-    let is_new = |broken: &&BrokenTag| match known.get(&(&broken.repository, &broken.tag)) {
-        Some(before) => broken.faults.iter().any(|fault| !before.faults.contains(fault)),
-        None => true,
-    };
+    let known: BTreeSet<(&RepoName, &Tag)> =
+        before.iter().map(|broken| (&broken.repository, &broken.tag)).collect();
+    let is_new = |broken: &&BrokenTag| !known.contains(&(&broken.repository, &broken.tag));
     after.iter().filter(is_new).collect()
 }

@@ -4,16 +4,17 @@
 //! Whatever a request could still be told "exists" about is either back or gone before that request began. A kill at any point
 //! leaves files hidden; the next collection brings them all back first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clean_registry_core::gc::{Garbage, GarbageBlob, GarbageLink, LetGo, Removed, Settings, needed};
 use clean_registry_core::journal::Record;
 use clean_registry_core::layout::{PREFIX, Place};
 use clean_registry_core::name::{Digest, RepoName};
 use clean_registry_core::stored::Stamp;
+use futures_util::StreamExt as _;
 
 use super::closing::{Closing, ClosingError, run};
-use super::sweep::{leftovers, link_key, revision};
+use super::sweep::{LOOKS_AT_ONCE, leading_nowhere, leftovers, link_key, revision};
 use super::{Collection, GcError, Outcome, Scanned, decide_dated};
 use crate::scan;
 use crate::storage::{Folders, Hidden, absolute};
@@ -213,12 +214,13 @@ impl Collection<'_> {
         // What a name of another algorithm stands for cannot be looked at once its link is gone.
         outcome.garbage.links.retain(|link| link.digest.parse::<Digest>().is_ok());
         let links = &outcome.garbage.links;
-        let keys: Vec<String> = links.iter().filter_map(link_key).map(|key| absolute(&key)).collect();
+        // One whose blob has come is not touched: killed before it is written back, it would be lost.
+        let keys = leading_nowhere(&**self.storage, links, &BTreeSet::new(), &mut outcome.swept.failed).await;
         let count = keys.len();
         let failed = self.storage.remove(keys, Folders::Keep).await;
         outcome.swept.others += (count - failed.len()) as u64;
         outcome.swept.failed.extend(failed);
-        for link in links {
+        let look = async |link: &GarbageLink| {
             if let Err(error) = self.write_back(link).await {
                 tracing::error!(
                     "{}: the link to {} could not be checked: {error}",
@@ -226,7 +228,8 @@ impl Collection<'_> {
                     link.digest
                 );
             }
-        }
+        };
+        futures_util::stream::iter(links).for_each_concurrent(LOOKS_AT_ONCE, look).await;
     }
 
     async fn write_back(&self, link: &GarbageLink) -> Result<(), GcError> {

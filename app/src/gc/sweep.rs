@@ -6,11 +6,14 @@ use std::sync::{Mutex, PoisonError};
 use clean_registry_core::gc::{Garbage, GarbageLink};
 use clean_registry_core::layout::{PREFIX, Place};
 use clean_registry_core::name::{Bytes, Digest, RepoName};
+use futures_util::StreamExt as _;
 
 use crate::storage::{Depth, Entry, Folders, Storage, StorageError, absolute};
 
 /// Files removed in one go: progress is told and a Ctrl-C heard between two.
 const BATCH: usize = 10_000;
+/// Links that are looked at side by side.
+pub(super) const LOOKS_AT_ONCE: usize = 64;
 
 /// What a sweep came to.
 #[derive(Debug, Default)]
@@ -29,7 +32,8 @@ pub struct Swept {
 pub(super) async fn sweep(storage: &dyn Storage, garbage: &Garbage, swept: &mut Swept) {
     manifests(storage, garbage, swept).await;
     blobs(storage, garbage, Folders::RemoveEmpty, swept).await;
-    let links = leading_nowhere(storage, garbage, swept).await;
+    let gone = garbage.blobs.iter().map(|blob| blob.digest).collect();
+    let links = leading_nowhere(storage, &garbage.links, &gone, &mut swept.failed).await;
     others(storage, links, Folders::RemoveEmpty, swept).await;
     leftovers(storage, garbage, swept).await;
     repositories(storage, garbage, swept).await;
@@ -37,16 +41,24 @@ pub(super) async fn sweep(storage: &dyn Storage, garbage: &Garbage, swept: &mut 
 
 /// The keys of the links whose blob is not there. When they were found to lead nowhere, blobs that were uploaded after the blobs
 /// had been listed were not known: whether one has come is looked at now that none can come any more.
-async fn leading_nowhere(storage: &dyn Storage, garbage: &Garbage, swept: &mut Swept) -> Vec<String> {
-    let gone: BTreeSet<Digest> = garbage.blobs.iter().map(|blob| blob.digest).collect();
+pub(super) async fn leading_nowhere(
+    storage: &dyn Storage,
+    links: &[GarbageLink],
+    gone: &BTreeSet<Digest>,
+    failed: &mut Vec<(String, StorageError)>,
+) -> Vec<String> {
+    let looked = links.iter().filter_map(|link| Some((absolute(&link_key(link)?), link.digest.parse().ok())));
+    let looked = looked.map(async |(key, named)| {
+        let leads = leads_somewhere(storage, &key, named, gone).await;
+        (key, leads)
+    });
+    let mut looked = futures_util::stream::iter(looked).buffer_unordered(LOOKS_AT_ONCE);
     let mut keys = Vec::new();
-    for link in &garbage.links {
-        let Some(key) = link_key(link).map(|key| absolute(&key)) else { continue };
-        let named = link.digest.parse::<Digest>().ok();
-        match leads_somewhere(storage, &key, named, &gone).await {
+    while let Some((key, leads)) = looked.next().await {
+        match leads {
             Ok(false) => keys.push(key),
             Ok(true) => {}
-            Err(error) => swept.failed.push((key, error)),
+            Err(error) => failed.push((key, error)),
         }
     }
     keys

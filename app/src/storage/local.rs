@@ -102,12 +102,13 @@ impl Local {
     }
 
     fn stat_now(&self, key: &str) -> Result<Option<Entry>, StorageError> {
-        self.seen(key, statat(&self.root, key, AtFlags::SYMLINK_NOFOLLOW))
+        // A registry follows links, too: what lies behind one is there.
+        self.seen(key, statat(&self.root, key, AtFlags::empty()))
     }
 
     fn stat_near(&self, key: &str, reader: &mut Reader) -> Result<Option<Entry>, StorageError> {
         let found = reader.folder_of(&self.root, key);
-        self.seen(key, found.and_then(|(folder, path)| statat(folder, path, AtFlags::SYMLINK_NOFOLLOW)))
+        self.seen(key, found.and_then(|(folder, path)| statat(folder, path, AtFlags::empty())))
     }
 
     fn seen(&self, key: &str, stat: Result<Stat, Errno>) -> Result<Option<Entry>, StorageError> {
@@ -165,8 +166,9 @@ impl Local {
     fn remove_empty_above(&self, key: &str) {
         let mut key = key;
         while let Some((folder, _)) = key.rsplit_once('/') {
-            // `docker/registry/v2/blobs` and its like stay.
-            if folder.split('/').count() <= 4 {
+            // `docker/registry/v2/blobs` and its like stay; a quarantine that holds nothing does not.
+            let outermost = if folder.starts_with(QUARANTINE) { 2 } else { 4 };
+            if folder.split('/').count() <= outermost {
                 return;
             }
             let Ok(Some((parent, name))) = self.folder_of(folder) else { return };

@@ -128,7 +128,11 @@ impl Reading<'_, '_> {
         let key: &str = if self.task.key.is_empty() { "." } else { &self.task.key };
         let folder = match openat(self.walk.root, key, flags, Mode::empty()) {
             Ok(folder) => folder,
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(Errno::NOTDIR) => {
+                self.file_behind_link()?;
+                return Ok(Vec::new());
+            }
             Err(error) => return Err(self.failed(&self.task.key, error)),
         };
         let known = match self.walk.depth {
@@ -226,11 +230,12 @@ impl Reading<'_, '_> {
     }
 
     fn asked_leaf(&mut self, folder: BorrowedFd<'_>, name: &str, leaf: &str) -> Result<(), StorageError> {
-        if let Some(stat) = self.stat_within(folder, name, leaf)?
-            && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-        {
-            let key = self.key(&[name, leaf]);
-            self.found.push(entry(key, &stat));
+        let Some(stat) = self.stat_within(folder, name, leaf)? else { return Ok(()) };
+        let key = self.key(&[name, leaf]);
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => self.found.push(entry(key, &stat)),
+            FileType::Symlink => self.link(key),
+            _ => {}
         }
         Ok(())
     }
@@ -255,6 +260,20 @@ impl Reading<'_, '_> {
         let is_blob = self.below_prefix().is_some_and(|below| below.starts_with("blobs"));
         if !is_blob && self.task.links < MOST_LINKS {
             self.folders.push(Task { key, links: self.task.links + 1 });
+        }
+    }
+
+    /// What a link leads to is a file: it is told as if it were here.
+    fn file_behind_link(&self) -> Result<(), StorageError> {
+        let key = self.task.key.clone();
+        self.walk.calls.fetch_add(2, Ordering::Relaxed);
+        match statat(self.walk.root, key.as_str(), AtFlags::empty()) {
+            Ok(stat) if self.task.links > 0 && FileType::from_raw_mode(stat.st_mode).is_file() => {
+                (self.walk.sink)(vec![entry(key, &stat)]);
+                Ok(())
+            }
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+            Err(error) => Err(self.failed(&key, error)),
         }
     }
 

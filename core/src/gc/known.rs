@@ -173,6 +173,11 @@ impl Known {
         }
     }
 
+    /// Whether any root is not stored.
+    pub(super) fn misses_any(&self) -> bool {
+        !self.absent.is_empty()
+    }
+
     /// The roots that are not stored.
     #[must_use]
     pub fn is_absent(&self, digest: Digest) -> bool {

@@ -6,7 +6,7 @@ use clean_registry_core::gc::{
     Decided, Garbage, GarbageManifest, Removed, Settings, Undated, decide, needed,
 };
 use clean_registry_core::name::{Digest, RepoName};
-use clean_registry_core::stored::{Stamp, Stored, StoredBlob};
+use clean_registry_core::stored::{Spares, Stamp, Stored, StoredBlob};
 use proptest::prelude::*;
 
 use crate::naive;
@@ -151,7 +151,8 @@ proptest! {
     ) {
         let removed = storage::removed(&storage, &chosen);
         let decided = decided(&storage, &removed, &settings);
-        prop_assert_eq!(&decided.gaps, &[]);
+        // A whole storage may still have links to manifests that are not there.
+        prop_assert!(decided.gaps.iter().all(|gap| gap.spares == Spares::Nothing), "{:?}", decided.gaps);
         let roots = naive::revisions(&storage, &gone(&decided, &removed));
         prop_assert_eq!(blobs(&decided), naive::garbage(&storage, &roots, &settings));
     }
