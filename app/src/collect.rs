@@ -231,6 +231,13 @@ impl Collector {
         }
     }
 
+    /// Gives back the lock of the storage, if it has it.
+    pub async fn release(self) {
+        if let Self::Native(native) = self {
+            native.release().await;
+        }
+    }
+
     /// Measures the storage: on this host where it is known, else in the container.
     pub async fn measure(&self, config: &Config) -> Measured {
         let host_storage = config.paths.host_storage.as_deref();

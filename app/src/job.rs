@@ -112,6 +112,12 @@ fn decide_on(ctx: &Context, inventory: Inventory) -> Drawn {
 /// # Errors
 /// When nothing was done, or the work had to be broken off. What could only be done in part is told by the report.
 pub async fn run(ctx: &Context, mut work: Work<'_>) -> Result<Report, Failure> {
+    let report = run_once(ctx, &mut work).await;
+    work.end().await;
+    report
+}
+
+async fn run_once(ctx: &Context, work: &mut Work<'_>) -> Result<Report, Failure> {
     let inventory = ctx.survey(work.survey_scope(&ctx.scope), &work.leftovers.unfinished).await?;
     let mut drawn = decide(ctx, inventory).await;
     if let Some(powers) = work.probe(&drawn.plan).await?
@@ -205,6 +211,13 @@ impl<'a> Work<'a> {
     pub fn with_collector(mut self, collector: Collector) -> Self {
         self.collector = Some(collector);
         self
+    }
+
+    /// Gives back what a process that ends does not give back by itself: the lock of the storage.
+    pub async fn end(self) {
+        if let Some(collector) = self.collector {
+            collector.release().await;
+        }
     }
 
     /// What deleting can do here, as the first repository of `plan` tells that this user may change at all; `None` if the plan

@@ -59,7 +59,7 @@ pub struct Native {
     cache: Option<RedisCache>,
     memory: Option<ReferencesFile>,
     interrupt: Interrupt,
-    _lock: StorageLock,
+    lock: StorageLock,
 }
 
 impl Native {
@@ -69,6 +69,21 @@ impl Native {
     /// When another collection is at work, or no mode is safe. Nothing has been changed.
     pub async fn find(parts: Parts, storage: Arc<dyn Storage>, config: &Config) -> Result<Self, GcError> {
         let lock = storage.lock().await?.ok_or_else(|| GcError::Locked(storage.location()))?;
+        match Self::set_up(parts, storage, config).await {
+            Ok(set_up) => Ok(set_up(lock)),
+            Err(error) => {
+                lock.release().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// All but the lock.
+    async fn set_up(
+        parts: Parts,
+        storage: Arc<dyn Storage>,
+        config: &Config,
+    ) -> Result<impl FnOnce(StorageLock) -> Self, GcError> {
         let Parts { setting, reader, wishes, memory, interrupt } = parts;
         refuse_another_storage(&setting, &*storage)?;
         let registries = configurations(&setting, &*storage);
@@ -87,7 +102,7 @@ impl Native {
             None => None,
         };
         let found_at = storage.now().await?;
-        Ok(Self {
+        Ok(move |lock| Self {
             storage,
             watch,
             closing,
@@ -98,8 +113,13 @@ impl Native {
             cache,
             memory,
             interrupt,
-            _lock: lock,
+            lock,
         })
+    }
+
+    /// Gives the storage's lock back.
+    pub async fn release(self) {
+        self.lock.release().await;
     }
 
     /// A collector for a storage that nobody pushes to.

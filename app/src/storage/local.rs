@@ -551,7 +551,7 @@ impl Storage for Local {
             let directory = File::open(&self.path);
             let directory = directory.map_err(|source| StorageError::Io { key: key.clone(), source })?;
             match directory.try_lock() {
-                Ok(()) => Ok(Some(StorageLock { _file: Some(directory) })),
+                Ok(()) => Ok(Some(StorageLock::file(directory))),
                 Err(TryLockError::WouldBlock) => Ok(None),
                 Err(TryLockError::Error(source)) => Err(StorageError::Io { key, source }),
             }

@@ -327,7 +327,7 @@ impl Storage for Memory {
     }
 
     fn lock(&self) -> BoxFuture<'_, Result<Option<StorageLock>, StorageError>> {
-        Box::pin(async { Ok(Some(StorageLock { _file: None })) })
+        Box::pin(async { Ok(Some(StorageLock::none())) })
     }
 
     fn multipart_uploads<'a>(

@@ -181,7 +181,9 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// The directory of this host that it is, if it is one.
     fn directory(&self) -> Option<&std::path::Path>;
 
-    /// Takes the storage for one collection, until the lock is dropped or this process ends; `None` if another has it.
+    /// Takes the storage for one collection, until the lock is released or dropped or this process ends; `None` if another has
+    /// it. On an object store it is a file: what a process that was killed leaves is in the way for fifteen minutes, unless
+    /// that process ran on this host.
     ///
     /// # Errors
     /// When it cannot be told whether another has it.
@@ -207,9 +209,41 @@ pub trait Storage: fmt::Debug + Send + Sync {
 /// Held while a collection is at work.
 #[derive(Debug)]
 #[must_use = "the lock is held as long as this lives"]
-pub struct StorageLock {
+pub struct StorageLock(Means);
+
+/// What a storage is locked by.
+#[derive(Debug)]
+enum Means {
+    /// Nobody else can reach it.
+    None,
     /// The system lets go of it when the process ends, however it ends.
-    pub(super) _file: Option<std::fs::File>,
+    File(#[expect(dead_code, reason = "held, not read")] std::fs::File),
+    #[cfg(feature = "cloud")]
+    Lease(object::lock::Lease),
+}
+
+impl StorageLock {
+    const fn none() -> Self {
+        Self(Means::None)
+    }
+
+    const fn file(file: std::fs::File) -> Self {
+        Self(Means::File(file))
+    }
+
+    #[cfg(feature = "cloud")]
+    const fn lease(lease: object::lock::Lease) -> Self {
+        Self(Means::Lease(lease))
+    }
+
+    /// Gives it back, and waits until that is done. Dropped, it may still be there when the process ends.
+    pub async fn release(self) {
+        match self.0 {
+            #[cfg(feature = "cloud")]
+            Means::Lease(lease) => lease.release().await,
+            Means::None | Means::File(_) => {}
+        }
+    }
 }
 
 /// A file in quarantine.

@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser as _;
-use clean_registry::storage::{Local, Storage};
-use serde_json::json;
+use clean_registry::storage::Storage;
+use clean_registry::storage::spec::Spec;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -127,7 +128,7 @@ fn stress(options: &Options) -> io::Result<Ended> {
         Some(template) => Means::Command(collector::fill(template, &root, &service, &control)?),
         None => Means::Kind(options.collector),
     };
-    let storage = open(&root)?;
+    let storage = open(&root, &template)?;
     let collector = Collector { storage: Arc::clone(&storage), service: Arc::clone(&service), means };
     let runtime = tokio::runtime::Runtime::new()?;
     let ended = runtime.block_on(between(options, &service, collector, &*storage));
@@ -155,9 +156,17 @@ fn configuration(options: &Options) -> String {
     configuration.to_string()
 }
 
-/// The storage that the judge reads, and the collectors of this program work on.
-fn open(root: &Path) -> io::Result<Arc<dyn Storage>> {
-    Ok(Arc::new(Local::open(root).map_err(io::Error::other)?))
+/// The storage that the judge reads, and the collectors of this program work on: what the registry's configuration says, if it
+/// is JSON, and else the directory that it is given.
+fn open(root: &Path, configuration: &str) -> io::Result<Arc<dyn Storage>> {
+    let document: Value = serde_json::from_str(configuration).unwrap_or_default();
+    let drivers = ["filesystem", "s3", "s3aws", "gcs", "azure"];
+    let section = |driver| Some((driver, document["storage"][driver].as_object()?));
+    let spec = match drivers.into_iter().find_map(section) {
+        Some((driver, parameters)) => Spec::of(driver, parameters).map_err(io::Error::other)?,
+        None => Spec::Local { directory: root.to_owned() },
+    };
+    spec.open(&std::env::vars().collect()).map_err(io::Error::other)
 }
 
 async fn between(

@@ -12,8 +12,8 @@ pub struct Options {
     /// The registry's program.
     #[arg(long, value_name = "PROGRAM")]
     pub registry: PathBuf,
-    /// A whole configuration for it, with {ADDR} for where it listens and {ROOT} for a storage on the local disk. Without
-    /// one: a storage on the local disk and no cache.
+    /// A whole configuration for it, with {ADDR} for where it listens and {ROOT} for a storage on the local disk. For another
+    /// storage it must be JSON, which is YAML, and name one that is new. Without it: the local disk and no cache.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Keep descriptors of blobs in the registry's memory, as most configurations do.

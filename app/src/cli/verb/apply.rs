@@ -23,8 +23,9 @@ use crate::survey::{Scope, Sought};
 pub async fn run(ctx: &Context, file: &Path, collect_when: CollectWhen) -> Result<Exit, Failure> {
     let plan = read(file)?;
     let mut work = Work::begin(ctx, collect_when).await?;
-    let report = apply(ctx, &mut work, plan).await?;
-    print_report(ctx, &report)
+    let report = apply(ctx, &mut work, plan).await;
+    work.end().await;
+    print_report(ctx, &report?)
 }
 
 /// Audits `plan` against what the registry holds now, and carries out what is still sound.

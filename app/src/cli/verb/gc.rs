@@ -83,10 +83,16 @@ pub async fn run(
     open_what_was_closed(&config, &environment, &leftovers).await?;
     let parts = Parts { setting, reader, wishes, memory, interrupt: Interrupt::listen() };
     let native = Native::find(parts, Arc::clone(&storage), &config).await?;
-    let log = state.begin_collection(&name, Timestamp::now())?;
-    let removed = native.collect_alone(&log).await?;
+    let removed = collect(&native, &state, &name).await;
+    native.release().await;
+    let removed = removed?;
     leftovers.close_collections(&state)?;
     report(arguments, &removed)
+}
+
+async fn collect(native: &Native, state: &State, name: &str) -> Result<Removed, Failure> {
+    let log = state.begin_collection(name, Timestamp::now())?;
+    Ok(native.collect_alone(&log).await?)
 }
 
 async fn plan(

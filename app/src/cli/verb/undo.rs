@@ -7,9 +7,11 @@ use super::apply::apply;
 use super::run::print_report;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::gc::GcError;
 use crate::job::{CollectWhen, Work};
 use crate::report::Report;
 use crate::state::{Run, StateError};
+use crate::storage::{Storage, StorageError};
 
 /// Takes back a run: the one that is named, or the last that is not an undo and has not been undone.
 ///
@@ -46,6 +48,17 @@ pub(super) async fn take_back(ctx: &Context, name: Option<&str>) -> Result<Repor
 /// What an interrupted collection has hidden is not gone yet.
 async fn bring_back_hidden(ctx: &Context) -> Result<(), Failure> {
     let Some(storage) = ctx.storage().await else { return Ok(()) };
+    if storage.hidden().await?.is_empty() {
+        return Ok(());
+    }
+    // What a collection that is at work has hidden it would purge all the same.
+    let lock = storage.lock().await?.ok_or_else(|| GcError::Locked(storage.location()))?;
+    let restored = restore(&**storage).await;
+    lock.release().await;
+    Ok(restored?)
+}
+
+async fn restore(storage: &dyn Storage) -> Result<(), StorageError> {
     for hidden in storage.hidden().await? {
         tracing::info!("bringing back {}", hidden.key);
         storage.restore(&hidden).await?;

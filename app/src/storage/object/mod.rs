@@ -4,6 +4,7 @@
 //! root directory without its leading slash before them.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clean_registry_core::layout::PREFIX;
@@ -30,6 +31,7 @@ use super::{
 mod copies;
 mod failure;
 mod listing;
+pub(super) mod lock;
 pub(super) mod open;
 mod s3;
 mod transport;
@@ -93,7 +95,7 @@ pub struct Object {
     /// The same store without a root directory: to see whether the layout is one we know.
     outside: Operator,
     /// Of S3.
-    bucket: Option<Bucket>,
+    bucket: Option<Arc<Bucket>>,
     location: String,
     counter: Counter,
     breadth: Breadth,
@@ -343,12 +345,14 @@ impl Object {
             mark = more.filter(|more| *more != after);
         }
         let sized = all.into_iter().map(|(key, id, began)| async move {
-            let size = Bytes(bucket.parts(&key, &id).await?);
+            // One that was completed or aborted meanwhile is none any more.
+            let Some(size) = bucket.parts(&key, &id).await?.map(Bytes) else { return Ok(None) };
             let began = began.parse::<Timestamp>().map_or(Stamp::UNKNOWN, Stamp::of);
-            Ok(Multipart { key, id, began, size })
+            Ok(Some(Multipart { key, id, began, size }))
         });
         let sized = side_by_side(sized.collect(), self.breadth.listings).await;
-        let mut sized: Vec<Multipart> = sized.into_iter().collect::<Result<_, StorageError>>()?;
+        let sized = sized.into_iter().collect::<Result<Vec<_>, StorageError>>()?;
+        let mut sized: Vec<Multipart> = sized.into_iter().flatten().collect();
         sized.sort();
         Ok(sized)
     }
@@ -480,7 +484,7 @@ impl Storage for Object {
     }
 
     fn lock(&self) -> BoxFuture<'_, Result<Option<StorageLock>, StorageError>> {
-        Box::pin(async { Ok(Some(StorageLock { _file: None })) })
+        Box::pin(async { Ok(self.take_lock().await?.map(StorageLock::lease)) })
     }
 
     fn multipart_uploads<'a>(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use opendal::layers::RetryLayer;
@@ -157,7 +158,7 @@ fn open_s3(spec: &S3, environment: &BTreeMap<String, String>) -> Result<Object, 
         root: if spec.root.is_empty() { String::new() } else { format!("{}/", spec.root) },
     };
     let location = location("s3", &spec.bucket, &spec.root);
-    Ok(Object { bucket: Some(bucket), ..object(Kind::S3, &surroundings, location, operators) })
+    Ok(Object { bucket: Some(Arc::new(bucket)), ..object(Kind::S3, &surroundings, location, operators) })
 }
 
 /// With its scheme, without a `/` at its end.

@@ -209,19 +209,20 @@ impl Bucket {
         Ok((uploads.map(upload).collect(), more))
     }
 
-    /// What the parts of a multipart upload take.
-    pub(super) async fn parts(&self, key: &str, id: &str) -> Result<u64, StorageError> {
+    /// What the parts of a multipart upload take; `None` if there is no such upload, or no longer.
+    pub(super) async fn parts(&self, key: &str, id: &str) -> Result<Option<u64>, StorageError> {
         let (mut size, mut after) = (0, String::new());
         loop {
             let query = format!("uploadId={}&part-number-marker={after}", escape(id));
             let query = query.trim_end_matches("&part-number-marker=");
             let ask = Ask { key: Some(key), ..Ask::new(Method::GET, query) };
-            let (whole, records) = read_xml(key, &self.send(&ask, key).await?)?;
+            let Some(answer) = self.send_about_upload(&ask, key).await? else { return Ok(None) };
+            let (whole, records) = read_xml(key, &answer)?;
             let parts = records.iter().filter(|record| record.name == "Part");
             size += parts.filter_map(|part| part.text("Size").parse::<u64>().ok()).sum::<u64>();
             let next = whole.text("NextPartNumberMarker");
             if whole.text("IsTruncated") != "true" || next == after {
-                return Ok(size);
+                return Ok(Some(size));
             }
             after = next.to_owned();
         }
@@ -238,14 +239,33 @@ impl Bucket {
     }
 
     async fn send(&self, ask: &Ask<'_>, key: &str) -> Result<Vec<u8>, StorageError> {
+        self.send_or_code(ask, key).await?.map_err(|(_, error)| error)
+    }
+
+    /// `None` if the multipart upload is not there.
+    async fn send_about_upload(&self, ask: &Ask<'_>, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        match self.send_or_code(ask, key).await? {
+            Ok(body) => Ok(Some(body)),
+            Err((code, _)) if code == "NoSuchUpload" => Ok(None),
+            Err((_, error)) => Err(error),
+        }
+    }
+
+    /// What is answered; if that is no success, the store's code for it beside the error.
+    async fn send_or_code(
+        &self,
+        ask: &Ask<'_>,
+        key: &str,
+    ) -> Result<Result<Vec<u8>, (String, StorageError)>, StorageError> {
         let answer = self.answer(ask, key).await?;
         let status = answer.status().as_u16();
         let body = answer.into_body().to_vec();
         if (200..300).contains(&status) {
-            return Ok(body);
+            return Ok(Ok(body));
         }
         let (whole, _) = parse(&body).unwrap_or_default();
-        Err(answered(key, status, whole.text("Code"), whole.text("Message")))
+        let code = whole.text("Code");
+        Ok(Err((code.to_owned(), answered(key, status, code, whole.text("Message")))))
     }
 
     /// Asks until the store has time for it, but not for ever.
