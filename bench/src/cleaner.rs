@@ -105,7 +105,7 @@ impl Cleaner {
 }
 
 /// The program that was built beside this one.
-fn program() -> io::Result<PathBuf> {
+pub fn program() -> io::Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name("clean-registry"))
 }
 

@@ -1,4 +1,4 @@
-//! Our plan-only pass beside `find` and the registries' own dry runs, over the same storage, one after the other in every round, so that
+//! Our plan-only pass, as the program makes it and through the library, beside `find` and the registries' own dry runs, over the same storage, one after the other in every round, so that
 //! whatever else the machine does hits all alike.
 
 use std::fs;
@@ -74,7 +74,8 @@ pub fn run(arguments: &[&str]) -> io::Result<Vec<Finding>> {
         json!({ "version": "0.1", "log": { "level": "error" }, "storage": storage }).to_string(),
     )?;
     let report = work.path().join("usage.json");
-    let place = Place { directory, config, ours };
+    let state = work.path().join("state");
+    let place = Place { directory, config, state, ours };
     let mut findings = race(place.plain()?, rounds, FASTER, &report)?;
     if untagged > 0 {
         findings.extend(race(place.untagged()?, untagged, FASTER_UNTAGGED, &report)?);
@@ -86,6 +87,8 @@ pub fn run(arguments: &[&str]) -> io::Result<Vec<Finding>> {
 struct Place {
     directory: PathBuf,
     config: PathBuf,
+    /// Where the program keeps its journal.
+    state: PathBuf,
     ours: Option<String>,
 }
 
@@ -95,6 +98,7 @@ impl Place {
         let find = ["find", &tree, "-type", "f"].map(str::to_owned).to_vec();
         Ok(vec![
             Contender::new("ours", self.ours(&[])?),
+            Contender::new("ours, library alone", self.library(&[])?),
             Contender::new("find -type f", find),
             Contender::new("3.1.1 --dry-run", self.registry("3", &[])?),
             Contender::new("2.8.2 --dry-run", self.registry("2", &[])?),
@@ -103,19 +107,33 @@ impl Place {
 
     fn untagged(&self) -> io::Result<Vec<Contender>> {
         Ok(vec![
-            Contender::new("ours, untagged too", self.ours(&["--untagged"])?),
+            Contender::new("ours, untagged too", self.ours(&["--untagged=0s"])?),
+            Contender::new("ours, library alone", self.library(&["--untagged"])?),
             Contender::new("3.1.1 --dry-run -m", self.registry("3", &["-m"])?),
             Contender::new("2.8.2 --dry-run -m", self.registry("2", &["-m"])?),
         ])
     }
 
-    /// What was asked for, split at spaces, with `DIR` for the directory; else the pass of this program.
+    /// What was asked for, split at spaces, with `DIR` for the directory; else the program that was built beside this one.
     fn ours(&self, more: &[&str]) -> io::Result<Vec<String>> {
         let tree = self.directory.display().to_string();
         let mut command: Vec<String> = match &self.ours {
             Some(command) => command.split(' ').map(|word| word.replace("DIR", &tree)).collect(),
-            None => vec![std::env::current_exe()?.display().to_string(), "pass".to_owned(), tree],
+            None => {
+                let program = crate::cleaner::program()?.display().to_string();
+                let state = self.state.display().to_string();
+                let words = ["gc", "--storage", &tree, "--plan", "--grace", "0s", "--state-dir", &state];
+                std::iter::once(program).chain(words.map(str::to_owned)).collect()
+            }
         };
+        command.extend(more.iter().map(|word| (*word).to_owned()));
+        Ok(command)
+    }
+
+    /// The pass of this program.
+    fn library(&self, more: &[&str]) -> io::Result<Vec<String>> {
+        let this = std::env::current_exe()?.display().to_string();
+        let mut command = vec![this, "pass".to_owned(), self.directory.display().to_string()];
         command.extend(more.iter().map(|word| (*word).to_owned()));
         Ok(command)
     }
@@ -141,10 +159,13 @@ fn race(mut contenders: Vec<Contender>, rounds: u32, faster: f64, report: &Path)
         let figure = format!("{wall:.2}, {cpu:.2}");
         findings.push(Finding::told(format!("gc: {name}: seconds, of the processors"), figure));
     }
-    let ours = contenders[0].wall;
-    for Contender { name, wall, .. } in &contenders[1..] {
+    let (ours, ours_cpu) = (contenders[0].wall, contenders[0].cpu);
+    for Contender { name, wall, cpu, .. } in contenders.iter().filter(|other| !other.name.starts_with("ours"))
+    {
         let least = if name.starts_with("find") { 1.0 } else { faster };
         findings.push(Finding::at_least(format!("gc: times faster than {name}"), wall / ours, least));
+        let ratio = format!("{:.1}", cpu / ours_cpu);
+        findings.push(Finding::told(format!("gc: times less of the processors than {name}"), ratio));
     }
     Ok(findings)
 }

@@ -25,7 +25,10 @@ pub(super) async fn read(storage: &dyn Storage, blobs: &Blobs, found: &mut Found
     let on_read = |key: String, bytes: Result<Option<Vec<u8>>, StorageError>| {
         read.lock().unwrap_or_else(PoisonError::into_inner).push((key, said(bytes)));
     };
-    storage.read_all(links.keys().cloned().collect(), &on_read).await;
+    // Links of one repository lie together: its folder is looked for once.
+    let mut keys: Vec<String> = links.keys().cloned().collect();
+    keys.sort_unstable();
+    storage.read_all(keys, &on_read).await;
     for (key, said) in read.into_inner().unwrap_or_else(PoisonError::into_inner) {
         if let Some(link) = links.get(&key) {
             found.note_said(link, said, blobs);
