@@ -282,9 +282,9 @@ impl Collection<'_> {
         let closed = Closing::Nothing.close(self.watch, None).await?;
         tracing::info!("the registry takes no writes: {}", closed.0);
         let now = self.storage.now().await?;
-        let Scanned { decided, .. } = self.plan(now).await?;
+        let scanned = self.plan(now).await?;
         self.check_interrupt()?;
-        let mut outcome = self.sweep(decided, &closed).await;
+        let mut outcome = self.sweep(scanned, &closed).await;
         outcome.closed_by = Some(closed.0);
         Closing::Nothing.still_closed(self.watch).await?;
         Ok(outcome)
@@ -293,7 +293,7 @@ impl Collection<'_> {
     /// Marks while the registry runs, then closes it for as long as it takes to look at what has come since, and to sweep.
     async fn barrier(&self) -> Result<Outcome, GcError> {
         let now = self.storage.now().await?;
-        let mut scanned = self.plan(now).await?;
+        let scanned = self.plan(now).await?;
         let is_any = !scanned.decided.garbage.is_empty() || self.wishes.empty_folders == EmptyFolders::Remove;
         if !is_any {
             return Ok(Outcome { gaps: scanned.decided.gaps, ..Outcome::default() });
@@ -305,7 +305,7 @@ impl Collection<'_> {
         let swept = match closed {
             Ok(closed) => {
                 tracing::info!("closed the registry: {}", closed.0);
-                self.sweep_closed(&mut scanned, closed, now).await
+                self.sweep_closed(scanned, closed, now).await
             }
             Err(error) => Err(error.into()),
         };
@@ -319,23 +319,25 @@ impl Collection<'_> {
 
     async fn sweep_closed(
         &self,
-        scanned: &mut Scanned,
+        scanned: Scanned,
         closed: closing::Closed,
         now: Timestamp,
     ) -> Result<Outcome, GcError> {
-        let Scanned { stored, known, .. } = scanned;
-        scan::look_again(self.storage, stored, self.wishes.tags(), self.wishes.depth()).await?;
-        scan::learn(self.storage, stored, known, self.memory).await;
-        let decided = decide(stored, known, &Removed::new(), &self.wishes.settings(now, self.let_go.clone()));
-        let mut outcome = self.sweep(decided, &closed).await;
+        let Scanned { mut stored, mut known, .. } = scanned;
+        scan::look_again(self.storage, &mut stored, self.wishes.tags(), self.wishes.depth()).await?;
+        scan::learn(self.storage, &stored, &mut known, self.memory).await;
+        let settings = self.wishes.settings(now, self.let_go.clone());
+        let decided = decide(&stored, &known, &Removed::new(), &settings);
+        let mut outcome = self.sweep(Scanned { stored, known, decided }, &closed).await;
         self.closing.still_closed(self.watch).await?;
         outcome.closed_by = Some(closed.0);
         Ok(outcome)
     }
 
-    async fn sweep(&self, decided: Decided, _proof: &closing::Closed) -> Outcome {
+    async fn sweep(&self, scanned: Scanned, _proof: &closing::Closed) -> Outcome {
+        let Scanned { stored, known, decided } = scanned;
         let mut outcome = Outcome { garbage: decided.garbage, gaps: decided.gaps, ..Outcome::default() };
-        sweep::sweep(self.storage, &outcome.garbage, &mut outcome.swept).await;
+        sweep::sweep(self.storage, &mut outcome.garbage, (&stored, &known), &mut outcome.swept).await;
         if self.wishes.empty_folders == EmptyFolders::Remove {
             for area in ["blobs/", "repositories/"] {
                 match self.storage.remove_empty_folders(&crate::storage::absolute(area)).await {
