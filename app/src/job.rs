@@ -15,12 +15,12 @@ use clean_registry_core::report::summarize;
 use futures_util::{StreamExt as _, stream};
 
 use crate::apply::{Applied, Apply, prove_by_upload};
-use crate::collect::{CollectError, Collector, measure_on_host, open_what_was_closed};
 use crate::collect::native::closing as closing_of;
+use crate::collect::{CollectError, Collector, measure_on_host, open_what_was_closed};
 use crate::context::Context;
-use crate::gc::closing::{Closing, ClosingError, Seen, Watch};
-use crate::gc::Mode;
 use crate::failure::{Exit, Failure};
+use crate::gc::Mode;
+use crate::gc::closing::{Closing, ClosingError, Seen, Watch};
 use crate::leftovers::Leftovers;
 use crate::registry::{Reference, Refusal, Writer};
 use crate::report::{Collection, Report};

@@ -18,6 +18,7 @@ use crate::interrupt::Interrupt;
 use crate::registry::Reader;
 use crate::report::collection::Removed;
 use crate::runtime::config::Cache;
+use crate::scan;
 use crate::setting::Setting;
 use crate::state::{ReferencesFile, RunLog};
 use crate::storage::{Storage, StorageLock};
@@ -65,6 +66,7 @@ impl Native {
     /// When another collection is at work, or no mode is safe. Nothing has been changed.
     pub async fn find(parts: Parts, storage: Arc<dyn Storage>, config: &Config) -> Result<Self, GcError> {
         let lock = storage.lock().await?.ok_or_else(|| GcError::Locked(storage.location()))?;
+        scan::refuse_strangers(&*storage).await?;
         let Parts { setting, reader, wishes, memory, interrupt } = parts;
         let cache = cache(&setting, &*storage);
         let section = &config.garbage_collection;

@@ -270,8 +270,8 @@ impl Local {
         let mut file = File::from(openat(folder, &temporary, flags, Mode::from_raw_mode(0o644))?);
         give(folder, &file);
         let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        let placed = written
-            .and_then(|()| Ok(renameat_with(folder, &temporary, folder, name, RenameFlags::empty())?));
+        let placed =
+            written.and_then(|()| Ok(renameat_with(folder, &temporary, folder, name, RenameFlags::empty())?));
         if placed.is_err() {
             let _ = unlinkat(folder, &temporary, AtFlags::empty());
         }
@@ -466,9 +466,7 @@ impl Storage for Local {
     }
 
     fn write<'a>(&'a self, key: &'a str, bytes: Vec<u8>) -> BoxFuture<'a, Result<(), StorageError>> {
-        Box::pin(async move {
-            blocking(|| self.write_now(key, &bytes))
-        })
+        Box::pin(async move { blocking(|| self.write_now(key, &bytes)) })
     }
 
     fn remove<'a>(
@@ -514,6 +512,10 @@ impl Storage for Local {
     fn now(&self) -> BoxFuture<'_, Result<Timestamp, StorageError>> {
         Box::pin(async move {
             let key = format!("{QUARANTINE}/clock-{}", std::process::id());
+            if self.folder_of(QUARANTINE)?.is_none() {
+                // No registry stores here: nothing is written into what is somebody else's.
+                return Ok(Timestamp::now());
+            }
             match self.write(&key, Vec::new()).await {
                 // A disk that is full is to be emptied, not to be asked for the time.
                 Err(StorageError::Io { source, .. }) if is_full(&source) => return Ok(Timestamp::now()),

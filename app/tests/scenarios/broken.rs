@@ -90,7 +90,10 @@ async fn a_torn_manifest_spares_what_its_repository_links_and_nothing_else(stage
     }
     stage.pulls("torn", &image("untagged").digest().to_string()).await;
     stage.collect(way, &["--untagged"]).with_code(0);
-    assert!(spared.iter().chain([&unlinked]).all(|bytes| !stage.stores(bytes)), "once it is whole, garbage goes");
+    assert!(
+        spared.iter().chain([&unlinked]).all(|bytes| !stage.stores(bytes)),
+        "once it is whole, garbage goes"
+    );
 }
 
 /// 17: its bytes are what its digest says, and no JSON.
@@ -140,7 +143,10 @@ async fn a_repository_without_layers_has_roots_and_one_without_manifests_has_non
 async fn what_no_registry_wrote_is_left_alone(stage: &Stage, way: Way) {
     stage.client.push_as("app", "v1", &image("app")).await;
     let root = stage.store.root().join(PREFIX);
-    let some = format!("{}.0b1e5a4c-2f3d-4a6b-8c7d-9e0f1a2b3c4d.tmp", stage.path_of(&revision("app", &image("app"))).display());
+    let some = format!(
+        "{}.0b1e5a4c-2f3d-4a6b-8c7d-9e0f1a2b3c4d.tmp",
+        stage.path_of(&revision("app", &image("app"))).display()
+    );
     let foreign = [
         root.join("README"),
         root.join("blobs/README"),
@@ -196,7 +202,11 @@ async fn what_lies_behind_a_symbolic_link_counts_and_stays(stage: &Stage, way: W
     stage.collect(way, &["--untagged"]);
     let after: Vec<_> = crate::stage::tree(&elsewhere).into_keys().collect();
     let outside = |paths: &[std::path::PathBuf]| {
-        paths.iter().filter(|path| !path.starts_with(elsewhere.join("repository"))).cloned().collect::<Vec<_>>()
+        paths
+            .iter()
+            .filter(|path| !path.starts_with(elsewhere.join("repository")))
+            .cloned()
+            .collect::<Vec<_>>()
     };
     assert_eq!(outside(&after), outside(&before));
 }
@@ -217,6 +227,9 @@ async fn a_layer_that_was_never_stored_is_no_error(stage: &Stage, way: Way) {
     let ended = collect(stage, way, &["--untagged"]).await.with_code(0);
     assert_eq!(ended.json["gaps"], json!([]));
     let answer = stage.client.get("/v2/app/manifests/v1").await;
-    assert_eq!((answer.status(), answer.headers()["content-type"].to_str().unwrap()), (StatusCode::OK, MediaType::DOCKER_MANIFEST));
+    assert_eq!(
+        (answer.status(), answer.headers()["content-type"].to_str().unwrap()),
+        (StatusCode::OK, MediaType::DOCKER_MANIFEST)
+    );
     assert!(built.blobs.iter().all(|blob| stage.stores(blob)));
 }

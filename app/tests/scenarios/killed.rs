@@ -50,7 +50,11 @@ impl World {
 
     pub fn needed() -> [(&'static str, &'static str, Built); 3] {
         let shared = with_layer("shares", &noise("shared", 700));
-        [("app", "v1", image("v1")), ("app", "multi", Built::index([image("child")])), ("other", "v1", shared)]
+        [
+            ("app", "v1", image("v1")),
+            ("app", "multi", Built::index([image("child")])),
+            ("other", "v1", shared),
+        ]
     }
 
     /// What somebody pushes while garbage is hidden; he was told before that the layer is there.
@@ -76,7 +80,10 @@ impl World {
     }
 
     pub fn unneeded() -> [Built; 2] {
-        [with_layer("untagged", &noise("shared", 700)), Builder::image("bare").layer(noise("bare", 400)).build()]
+        [
+            with_layer("untagged", &noise("shared", 700)),
+            Builder::image("bare").layer(noise("bare", 400)).build(),
+        ]
     }
 
     /// Collects everything that it can collect.
@@ -121,14 +128,18 @@ impl World {
 
     fn holds(&self, built: &Built) -> bool {
         let bytes = built.blobs.iter().chain([&built.bytes]);
-        bytes.map(|bytes| Place::BlobData(Digest::of(bytes))).all(|place| self.store.size(&place).unwrap().is_some())
+        bytes
+            .map(|bytes| Place::BlobData(Digest::of(bytes)))
+            .all(|place| self.store.size(&place).unwrap().is_some())
     }
 
     /// Everything that a pull needs, in the repository where it is needed.
     fn serves(&self, of: &str, built: &Built) -> bool {
         let links = built.blobs.iter().map(|bytes| layer(of, bytes)).chain([revision(of, built)]);
         let children = built.children.iter().all(|child| self.serves(of, child));
-        children && self.holds(built) && links.into_iter().all(|link| self.store.link(&link).unwrap().is_some())
+        children
+            && self.holds(built)
+            && links.into_iter().all(|link| self.store.link(&link).unwrap().is_some())
     }
 
     #[track_caller]
@@ -144,9 +155,9 @@ impl World {
     #[track_caller]
     pub fn is_clean(&self, when: &str) {
         let files: Vec<String> = self.store.files().unwrap().into_iter().map(|(key, _)| key).collect();
-        let left = files.iter().filter(|key| {
-            key.contains("_uploads") || key.ends_with(".tmp") || key.contains("emptied")
-        });
+        let left = files
+            .iter()
+            .filter(|key| key.contains("_uploads") || key.ends_with(".tmp") || key.contains("emptied"));
         assert_eq!(left.count(), 0, "{when}: {files:#?}");
         for built in Self::unneeded() {
             assert!(self.store.size(&Place::BlobData(built.digest())).unwrap().is_none(), "{when}");
@@ -154,7 +165,10 @@ impl World {
         }
         let blobs = files.iter().filter(|key| key.starts_with("blobs/")).count();
         assert_eq!(blobs, self.blobs_needed(), "{when}: {files:#?}");
-        let hidden: Vec<_> = tree(self.store.root()).into_keys().filter(|path| path.to_string_lossy().contains("quarantine")).collect();
+        let hidden: Vec<_> = tree(self.store.root())
+            .into_keys()
+            .filter(|path| path.to_string_lossy().contains("quarantine"))
+            .collect();
         assert!(hidden.is_empty(), "{when}: {hidden:?}");
     }
 

@@ -80,7 +80,8 @@ async fn while_the_registry_is_closed() {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!stage.path("started").exists());
-        let next = stage.run(&["gc", "--storage", "storage", "--grace", "0s", "--mode", "offline"]).with_code(6);
+        let next =
+            stage.run(&["gc", "--storage", "storage", "--grace", "0s", "--mode", "offline"]).with_code(6);
         assert!(stage.path("started").exists(), "and an offline collection is refused: {next:?}");
         stage.pulls("app", "v1").await;
         stage.collect(Way::Barrier, &[]).with_code(0);

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clean_registry::storage::{
-    Depth, Entry, Folders, Hidden, Local, Multipart, OnDigest, OnRead, Sink, Storage, StorageError, StorageLock,
+    Depth, Entry, Folders, Hidden, Local, Multipart, OnDigest, OnRead, Sink, Storage, StorageError,
+    StorageLock,
 };
 use futures_util::future::{BoxFuture, Either, pending, select};
 use jiff::Timestamp;

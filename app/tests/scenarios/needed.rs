@@ -155,10 +155,7 @@ async fn a_layer_uploaded_by_sha512_stays_and_goes_with_both_its_links(stage: &S
     built.bytes = document.to_string().into_bytes();
     stage.client.push_as("app", "v1", &built).await;
     collect_all(stage, way).await;
-    let links = [
-        layer("app", &bytes),
-        Place::LayerAlias { repo: repo("app"), alias: name.parse().unwrap() },
-    ];
+    let links = [layer("app", &bytes), Place::LayerAlias { repo: repo("app"), alias: name.parse().unwrap() }];
     assert!(links.iter().all(|link| stage.path_of(link).exists()));
     let answer = stage.client.get(&format!("/v2/app/blobs/{name}")).await;
     assert_eq!(answer.bytes().await.unwrap(), bytes);
@@ -177,7 +174,8 @@ async fn upload_by_sha512(stage: &Stage, bytes: &[u8]) -> String {
     let begun = stage.client.request(Method::POST, "/v2/app/blobs/uploads/").send().await.unwrap();
     let mut address: Url = begun.url().join(begun.headers()[LOCATION].to_str().unwrap()).unwrap();
     address.query_pairs_mut().append_pair("digest", &name);
-    let put = stage.client.request(Method::PUT, address.as_str()).header(CONTENT_TYPE, "application/octet-stream");
+    let put =
+        stage.client.request(Method::PUT, address.as_str()).header(CONTENT_TYPE, "application/octet-stream");
     assert_eq!(put.body(bytes.to_vec()).send().await.unwrap().status(), StatusCode::CREATED);
     name
 }
@@ -196,7 +194,10 @@ async fn schema_1_keeps_its_layers(stage: &Stage, way: Way) {
     collect_all(stage, way).await;
     assert!(stage.stores(&built.bytes) && stage.stores(&bytes));
     assert!(!stage.stores(&built.blobs[1]), "no schema 1 lists a configuration");
-    assert_eq!(stage.client.get(&format!("/v2/legacy/blobs/{}", Digest::of(&bytes))).await.status(), StatusCode::OK);
+    assert_eq!(
+        stage.client.get(&format!("/v2/legacy/blobs/{}", Digest::of(&bytes))).await.status(),
+        StatusCode::OK
+    );
 }
 
 /// 12: in a repository of its own it makes 2.8's collector stop.
@@ -244,7 +245,10 @@ async fn an_image_without_a_tag_goes_only_where_that_is_asked_for(stage: &Stage,
     stage.pulls("bare", &digest).await;
     stage.collect(way, &["--untagged"]).with_code(0);
     stage.has_nothing_of("bare", &built);
-    assert_eq!(stage.client.get(&format!("/v2/bare/manifests/{digest}")).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(
+        stage.client.get(&format!("/v2/bare/manifests/{digest}")).await.status(),
+        StatusCode::NOT_FOUND
+    );
 }
 
 /// 46: the image that shared the layer goes.

@@ -55,8 +55,7 @@ impl Stage {
         let directory = scratch();
         let store = Store::open(&directory.path().join("storage")).unwrap();
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let stage =
-            Self { client: Client::new(&format!("http://127.0.0.1:{port}")), store, directory, port };
+        let stage = Self { client: Client::new(&format!("http://127.0.0.1:{port}")), store, directory, port };
         stage.write_files(generation, lines);
         stage.start();
         stage
@@ -227,8 +226,10 @@ pub fn tree(directory: &Path) -> BTreeMap<PathBuf, String> {
         for entry in fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             let metadata = fs::symlink_metadata(&path).unwrap();
-            let content = if metadata.is_file() { Digest::of(&fs::read(&path).unwrap()).hex() } else { String::new() };
-            let (size, time) = (metadata.size(), (metadata.mtime(), metadata.mtime_nsec(), metadata.ctime_nsec()));
+            let content =
+                if metadata.is_file() { Digest::of(&fs::read(&path).unwrap()).hex() } else { String::new() };
+            let (size, time) =
+                (metadata.size(), (metadata.mtime(), metadata.mtime_nsec(), metadata.ctime_nsec()));
             found.insert(path.clone(), format!("{:o} {size} {time:?} {content}", metadata.mode()));
             if metadata.is_dir() {
                 folders.push(path);

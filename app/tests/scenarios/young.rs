@@ -50,7 +50,12 @@ async fn an_old_blob_that_was_mounted_a_moment_ago_stays(stage: &Stage, way: Way
 }
 
 /// Collects, and does this while the registry runs and everything was looked at: in quarantine while garbage is hidden.
-async fn collect_meanwhile(stage: &Stage, way: Way, more: &[&str], meanwhile: impl Future<Output = ()>) -> Ended {
+pub async fn collect_meanwhile(
+    stage: &Stage,
+    way: Way,
+    more: &[&str],
+    meanwhile: impl Future<Output = ()>,
+) -> Ended {
     fs::write(
         stage.path("hold.sh"),
         "touch reached\nfor i in $(seq 500); do [ -e go ] && break; sleep 0.02; done\nbash stop.sh\n",
@@ -116,7 +121,10 @@ async fn a_manifest_pushed_again_while_it_is_hidden_stays(stage: &Stage, way: Wa
     let gone = image("gone");
     stage.client.push("app", &gone).await;
     let push = async {
-        assert_eq!(stage.client.get(&format!("/v2/app/manifests/{digest}")).await.status(), StatusCode::NOT_FOUND);
+        assert_eq!(
+            stage.client.get(&format!("/v2/app/manifests/{digest}")).await.status(),
+            StatusCode::NOT_FOUND
+        );
         let media_type = again.media_type.as_str();
         let answer = stage.client.manifest("app", "again", media_type, &again.bytes).await;
         assert_eq!(answer.status(), StatusCode::CREATED);
@@ -192,7 +200,7 @@ async fn a_cache_in_memory_is_emptied_or_refused() {
             let before = stage.tree();
             let refused = stage.collect(Way::Quarantine, &["--untagged"]).with_code(6);
             assert!(refused.stderr.contains("cache in memory"), "{refused:?}");
-            assert_eq!(stage.tree(), before, "{refused:?}");
+            assert!(stage.tree().into_keys().eq(before.into_keys()), "{refused:?}");
             stage.collect(way, &["--untagged"]).with_code(0);
             stage.has_nothing_of("app", &built);
             stage.client.push_as("app", "v1", &built).await;

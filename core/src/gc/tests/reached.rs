@@ -211,11 +211,12 @@ fn a_link_without_its_manifest_stops_nothing() {
     let known = world.known();
     assert!(known.is_absent(world.digest("gone")) && !known.is_absent(world.digest("image")));
     let gaps = world.decided().gaps;
-    let place = crate::layout::Place::RevisionLink {
-        repo: "a".parse().unwrap(),
-        digest: world.digest("gone"),
-    };
-    assert_eq!(gaps.iter().map(|gap| (gap.path.as_str(), gap.spares)).collect::<Vec<_>>(), [(place.key().as_str(), Spares::Nothing)]);
+    let place =
+        crate::layout::Place::RevisionLink { repo: "a".parse().unwrap(), digest: world.digest("gone") };
+    assert_eq!(
+        gaps.iter().map(|gap| (gap.path.as_str(), gap.spares)).collect::<Vec<_>>(),
+        [(place.key().as_str(), Spares::Nothing)]
+    );
 }
 
 #[test]
