@@ -9,21 +9,23 @@ use std::time::Duration;
 use clean_registry_core::gc::LetGo;
 use clean_registry_core::journal::{Ending, Record};
 use clean_registry_core::name::{Digest, RepoName};
-use clean_registry_core::stored::Stamp;
+use clean_registry_core::stored::{Stamp, Stored};
 use jiff::Timestamp;
 
 use crate::config::Config;
 use crate::gc::cache::RedisCache;
-use crate::gc::closing::{Closing, Watch};
+use crate::gc::closing::{Closing, Seen, Watch};
 use crate::gc::processes;
 use crate::gc::{self, Collection, GcError, Mode, Outcome, Wishes};
 use crate::interrupt::Interrupt;
 use crate::registry::Reader;
 use crate::report::collection::Removed;
 use crate::runtime::config::{Cache, RegistryConfig};
+use crate::scan::{self, Tags};
 use crate::setting::Setting;
 use crate::state::{ReferencesFile, RunLog};
-use crate::storage::{Storage, StorageLock};
+use crate::storage::{Depth, Storage, StorageLock};
+use crate::survey::prove_by_looking;
 
 /// How long a request may be under way in a registry on a file system, and on an object store (FACTS section 4.4, PO3).
 const WAIT_LOCAL: Duration = Duration::from_secs(60);
@@ -84,6 +86,7 @@ impl Native {
         storage: Arc<dyn Storage>,
         config: &Config,
     ) -> Result<impl FnOnce(StorageLock) -> Self, GcError> {
+        scan::refuse_strangers(&*storage).await?;
         let Parts { setting, reader, wishes, memory, interrupt } = parts;
         refuse_another_storage(&setting, &*storage)?;
         let registries = configurations(&setting, &*storage);
@@ -152,10 +155,11 @@ impl Native {
     /// # Errors
     /// As [`Collection::run`].
     pub async fn run(&self, deleted: BTreeSet<Digest>, log: &RunLog) -> Result<Outcome, GcError> {
+        self.prove_same().await?;
         // What was pushed in the very second that the run began was there before the deletion.
         let since = self.found_at.checked_add(jiff::SignedDuration::from_secs(1)).map(Stamp::of).ok();
         let collection = Collection {
-            storage: &self.storage,
+            storage: &*self.storage,
             watch: &self.watch,
             closing: &self.closing,
             mode: self.mode,
@@ -170,6 +174,18 @@ impl Native {
         let mut outcome = collection.run().await?;
         self.probe(&mut outcome).await;
         Ok(outcome)
+    }
+
+    /// A registry that answers must be the one that stores here: whether it is closed would tell nothing otherwise.
+    async fn prove_same(&self) -> Result<(), GcError> {
+        let Some(reader) = &self.watch.reader else { return Ok(()) };
+        if self.watch.look_at_address().await == Seen::Unknown {
+            return Ok(());
+        }
+        let mut stored = Stored::default();
+        scan::look_again(&*self.storage, &mut stored, Tags::Read, Depth::Layout).await?;
+        prove_by_looking(reader, &self.storage, &stored).await?;
+        Ok(())
     }
 
     /// The same as a run of its own, with its journal and its report.

@@ -151,7 +151,7 @@ impl Watch {
     fn look_at_processes(&self) -> Seen {
         let Some(directory) = &self.directory else { return Seen::Unknown };
         let Processes { using, hidden } = processes::storing_in(directory);
-        if let Some(process) = using.iter().find(|process| !process.config.read_only) {
+        if let Some(process) = using.iter().find(|process| process.may_write()) {
             return Seen::Open(format!("process {} stores there (`{}`)", process.pid, process.command));
         }
         if let Some((pid, command)) = hidden.first() {

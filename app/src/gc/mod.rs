@@ -4,7 +4,6 @@
 //! holds a proof that the registry is [`Closed`](closing::Closed); whoever only hides looks again after every request that was
 //! under way has ended, before anything is purged.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clean_registry_core::gc::{Decided, Garbage, Known, LetGo, Removed, Settings, Undated, decide};
@@ -18,7 +17,7 @@ use crate::interrupt::Interrupt;
 use crate::scan::{self, ScanError, Tags};
 use crate::state::{ReferencesFile, RunLog, StateError};
 use crate::storage::{Depth, Storage, StorageError};
-use crate::survey::{ProofError, prove_by_looking};
+use crate::survey::ProofError;
 
 pub mod cache;
 pub mod closing;
@@ -28,7 +27,7 @@ mod quarantine;
 mod sweep;
 
 use cache::{CacheError, RedisCache};
-use closing::{Closing, ClosingError, Seen, Watch};
+use closing::{Closing, ClosingError, Watch};
 pub use mode::Mode;
 pub use sweep::Swept;
 
@@ -261,7 +260,7 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Collection<'a> {
     /// What is collected.
-    pub storage: &'a Arc<dyn Storage>,
+    pub storage: &'a dyn Storage,
     /// What tells whether the registry takes writes.
     pub watch: &'a Watch,
     /// What closes it.
@@ -290,7 +289,6 @@ impl Collection<'_> {
     /// # Errors
     /// When nothing was removed, or the registry could not be opened again. What could not be removed is told by the outcome.
     pub async fn run(&self) -> Result<Outcome, GcError> {
-        self.prove_same().await?;
         self.roll_back().await?;
         match self.mode {
             Mode::Offline => self.offline().await,
@@ -314,29 +312,17 @@ impl Collection<'_> {
         Ok(())
     }
 
-    /// A registry that answers must be the one that stores here: whether it is closed would tell nothing otherwise.
-    async fn prove_same(&self) -> Result<(), GcError> {
-        let Some(reader) = &self.watch.reader else { return Ok(()) };
-        if self.watch.look_at_address().await == Seen::Unknown {
-            return Ok(());
-        }
-        let mut stored = Stored::default();
-        scan::look_again(&**self.storage, &mut stored, Tags::Read, Depth::Layout).await?;
-        prove_by_looking(reader, self.storage, &stored).await?;
-        Ok(())
-    }
-
     async fn plan(&self, now: Timestamp) -> Result<Scanned, GcError> {
-        plan(&**self.storage, &self.wishes, self.let_go.clone(), self.memory, now).await
+        plan(self.storage, &self.wishes, self.let_go.clone(), self.memory, now).await
     }
 
     async fn offline(&self) -> Result<Outcome, GcError> {
         let closed = Closing::Nothing.close(self.watch, None).await?;
         tracing::info!("the registry takes no writes: {}", closed.0);
         let now = self.storage.now().await?;
-        let Scanned { decided, .. } = self.plan(now).await?;
+        let scanned = self.plan(now).await?;
         self.check_interrupt()?;
-        let mut outcome = self.sweep(decided, &closed).await;
+        let mut outcome = self.sweep(scanned, &closed).await;
         outcome.closed_by = Some(closed.0);
         Closing::Nothing.still_closed(self.watch).await?;
         Ok(outcome)
@@ -345,7 +331,7 @@ impl Collection<'_> {
     /// Marks while the registry runs, then closes it for as long as it takes to look at what has come since, and to sweep.
     async fn barrier(&self) -> Result<Outcome, GcError> {
         let now = self.storage.now().await?;
-        let mut scanned = self.plan(now).await?;
+        let scanned = self.plan(now).await?;
         let is_any = !scanned.decided.garbage.is_empty() || self.wishes.empty_folders == EmptyFolders::Remove;
         if !is_any {
             return Ok(Outcome { gaps: scanned.decided.gaps, ..Outcome::default() });
@@ -357,7 +343,7 @@ impl Collection<'_> {
         let swept = match closed {
             Ok(closed) => {
                 tracing::info!("closed the registry: {}", closed.0);
-                self.sweep_closed(&mut scanned, closed, now).await
+                self.sweep_closed(scanned, closed, now).await
             }
             Err(error) => Err(error.into()),
         };
@@ -371,24 +357,25 @@ impl Collection<'_> {
 
     async fn sweep_closed(
         &self,
-        scanned: &mut Scanned,
+        scanned: Scanned,
         closed: closing::Closed,
         now: Timestamp,
     ) -> Result<Outcome, GcError> {
-        let Scanned { stored, known, .. } = scanned;
-        scan::look_again(&**self.storage, stored, self.wishes.tags(), self.wishes.depth()).await?;
-        scan::learn(&**self.storage, stored, known, self.memory).await;
+        let Scanned { mut stored, mut known, .. } = scanned;
+        scan::look_again(self.storage, &mut stored, self.wishes.tags(), self.wishes.depth()).await?;
+        scan::learn(self.storage, &stored, &mut known, self.memory).await;
         let settings = self.wishes.settings(now, self.let_go.clone());
-        let decided = decide_dated(&**self.storage, stored, known, &settings).await?;
-        let mut outcome = self.sweep(decided, &closed).await;
+        let decided = decide_dated(self.storage, &mut stored, &known, &settings).await?;
+        let mut outcome = self.sweep(Scanned { stored, known, decided }, &closed).await;
         self.closing.still_closed(self.watch).await?;
         outcome.closed_by = Some(closed.0);
         Ok(outcome)
     }
 
-    async fn sweep(&self, decided: Decided, _proof: &closing::Closed) -> Outcome {
+    async fn sweep(&self, scanned: Scanned, _proof: &closing::Closed) -> Outcome {
+        let Scanned { stored, known, decided } = scanned;
         let mut outcome = Outcome { garbage: decided.garbage, gaps: decided.gaps, ..Outcome::default() };
-        sweep::sweep(&**self.storage, &outcome.garbage, &mut outcome.swept).await;
+        sweep::sweep(self.storage, &mut outcome.garbage, (&stored, &known), &mut outcome.swept).await;
         if self.wishes.empty_folders == EmptyFolders::Remove {
             for area in ["blobs/", "repositories/"] {
                 match self.storage.remove_empty_folders(&crate::storage::absolute(area)).await {

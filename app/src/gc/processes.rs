@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::runtime::config::{self, RegistryConfig};
 
+/// What its own collector is started with.
+const COLLECT: &str = "garbage-collect";
+
 /// A registry that stores in the directory that was asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
@@ -15,8 +18,27 @@ pub struct Process {
     pub pid: u32,
     /// Its command line, for people.
     pub command: String,
+    /// What it was started for.
+    pub doing: Doing,
     /// What it was started with.
     pub config: RegistryConfig,
+}
+
+/// What a registry's program does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// It serves.
+    Serving,
+    /// It collects garbage, whatever its configuration says of writes.
+    Collecting,
+}
+
+impl Process {
+    /// Whether it may write.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        self.doing == Doing::Collecting || !self.config.read_only
+    }
 }
 
 /// What the processes of this host tell.
@@ -44,7 +66,9 @@ pub fn storing_in(directory: &Path) -> Processes {
         }
         match look_into(&entry.path(), &words) {
             Some((config, root)) if identity(&root) == Some(wanted) => {
-                found.using.push(Process { pid, command: words.join(" "), config });
+                let collects = words.iter().any(|word| word == COLLECT);
+                let doing = if collects { Doing::Collecting } else { Doing::Serving };
+                found.using.push(Process { pid, command: words.join(" "), doing, config });
             }
             Some(_) => {}
             None => found.hidden.push((pid, words.join(" "))),
@@ -53,11 +77,12 @@ pub fn storing_in(directory: &Path) -> Processes {
     found
 }
 
-/// Distribution is started as `registry serve config.yml`; images that wrap it leave the file as the last argument.
+/// Distribution is started as `registry serve config.yml`; images that wrap it leave the file as the last argument. Its own
+/// collector is the same program.
 fn looks_like_a_registry(words: &[String]) -> bool {
     let program = words.first().and_then(|program| program.rsplit('/').next()).unwrap_or_default();
-    let serves = words.iter().any(|word| word == "serve");
-    program.contains("registry") && serves && !program.contains("clean-registry")
+    let works = words.iter().any(|word| word == "serve" || word == COLLECT);
+    program.contains("registry") && works && !program.contains("clean-registry")
 }
 
 /// The configuration of a process and the root directory it means, as this process can reach it; `None` if that may not be seen.
@@ -108,10 +133,11 @@ mod tests {
             "registry serve /etc/distribution/config.yml",
             "/usr/bin/docker-registry serve c.yml",
             "/x/registry-3.1.1 serve c",
+            "registry garbage-collect c.yml",
         ] {
             assert!(is(registry), "{registry}");
         }
-        for other in ["registry garbage-collect c.yml", "clean-registry serve", "nginx", "cat registry"] {
+        for other in ["registry help c.yml", "clean-registry serve", "nginx", "cat registry"] {
             assert!(!is(other), "{other}");
         }
     }

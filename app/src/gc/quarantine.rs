@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clean_registry_core::gc::{Garbage, GarbageBlob, GarbageLink, LetGo, Removed, Settings, needed};
+use clean_registry_core::gc::{
+    Garbage, GarbageBlob, GarbageLink, GarbageManifest, LetGo, Removed, Settings, needed,
+};
 use clean_registry_core::journal::Record;
 use clean_registry_core::layout::{PREFIX, Place};
 use clean_registry_core::name::{Digest, RepoName};
-use clean_registry_core::stored::Stamp;
+use clean_registry_core::stored::{Stamp, Stored};
 use futures_util::StreamExt as _;
 
 use super::closing::{Closing, ClosingError, run};
@@ -97,12 +99,14 @@ impl Collection<'_> {
     ) -> Result<(), GcError> {
         let mut hidden = self.quarantined().await?;
         self.restore_needed(scanned, &mut hidden, outcome).await?;
+        let hidden_revisions = std::mem::take(&mut hidden.revisions);
+        let manifests = self.purge_manifests(hidden_revisions, &mut scanned.stored, outcome).await?;
         // Whatever was linked since the first look may be about to be needed.
         let let_go = LetGo { blobs: hidden.blobs.keys().copied().collect(), since: Some(began) };
         let settings = self.wishes.settings(self.storage.now().await?, let_go);
         let settings = Settings { untagged: None, ..settings };
-        let decided = decide_dated(&**self.storage, &mut scanned.stored, &scanned.known, &settings).await?;
-        let mut purge: Vec<Hidden> = hidden.revisions.into_values().collect();
+        let decided = decide_dated(self.storage, &mut scanned.stored, &scanned.known, &settings).await?;
+        let mut purge: Vec<Hidden> = Vec::new();
         let mut purged: Vec<GarbageBlob> = Vec::new();
         for blob in &decided.garbage.blobs {
             if let Some(hidden) = hidden.blobs.remove(&blob.digest) {
@@ -114,10 +118,11 @@ impl Collection<'_> {
             self.storage.restore(needed).await?;
             outcome.restored += 1;
         }
-        let (all, manifests) = (purge.len(), purge.len() - purged.len());
+        let all = purge.len();
         let failed = self.storage.purge(purge).await;
         tracing::info!(
-            "purged {} of {all} hidden files, brought back {}",
+            "purged {} manifests and {} of {all} blobs, brought back {}",
+            manifests.len(),
             all - failed.len(),
             outcome.restored
         );
@@ -127,13 +132,33 @@ impl Collection<'_> {
         });
         outcome.swept.blobs = purged.len() as u64;
         outcome.swept.bytes = purged.iter().map(|blob| blob.bytes).sum();
-        outcome.swept.others = manifests as u64;
+        outcome.swept.others = manifests.len() as u64;
         outcome.swept.failed.extend(failed.into_iter().map(|(hidden, error)| (hidden.key, error)));
-        outcome.garbage = Garbage { blobs: purged, repositories: Vec::new(), ..decided.garbage };
+        outcome.garbage = Garbage { blobs: purged, manifests, repositories: Vec::new(), ..decided.garbage };
         outcome.gaps = decided.gaps;
         self.tidy_links(outcome).await;
-        leftovers(&**self.storage, &outcome.garbage, &mut outcome.swept).await;
+        leftovers(self.storage, &outcome.garbage, &mut outcome.swept).await;
         Ok(())
+    }
+
+    /// Purges manifests for good. One that cannot be purged comes back, and needs again what it lists.
+    async fn purge_manifests(
+        &self,
+        mut hidden: BTreeMap<(RepoName, Digest), Hidden>,
+        stored: &mut Stored,
+        outcome: &mut Outcome,
+    ) -> Result<Vec<GarbageManifest>, GcError> {
+        let failed = self.storage.purge(hidden.values().cloned().collect()).await;
+        for (failed, error) in failed {
+            let at = hidden.iter().find(|(_, hidden)| **hidden == failed).map(|(at, _)| at.clone());
+            let Some((repository, digest)) = at else { continue };
+            self.storage.restore(&failed).await?;
+            outcome.restored += 1;
+            outcome.swept.failed.push((failed.key, error));
+            hidden.remove(&(repository.clone(), digest));
+            stored.repos.entry(repository).or_default().revisions.insert(digest, Stamp::UNKNOWN);
+        }
+        Ok(hidden.into_keys().map(|(repository, digest)| GarbageManifest { repository, digest }).collect())
     }
 
     async fn quarantined(&self) -> Result<Quarantined, GcError> {
@@ -161,7 +186,7 @@ impl Collection<'_> {
         outcome: &mut Outcome,
     ) -> Result<(), GcError> {
         let Scanned { stored, known, .. } = scanned;
-        scan::look_again(&**self.storage, stored, self.wishes.tags(), self.wishes.depth()).await?;
+        scan::look_again(self.storage, stored, self.wishes.tags(), self.wishes.depth()).await?;
         loop {
             known.visit_roots(stored);
             loop {
@@ -176,7 +201,7 @@ impl Collection<'_> {
                     }
                 }
                 scan::read_manifests(
-                    &**self.storage,
+                    self.storage,
                     stored,
                     known,
                     scan::Reading { memory: self.memory, show: None },
@@ -215,7 +240,7 @@ impl Collection<'_> {
         outcome.garbage.links.retain(|link| link.digest.parse::<Digest>().is_ok());
         let links = &outcome.garbage.links;
         // One whose blob has come is not touched: killed before it is written back, it would be lost.
-        let keys = leading_nowhere(&**self.storage, links, &BTreeSet::new(), &mut outcome.swept.failed).await;
+        let keys = leading_nowhere(self.storage, links, &BTreeSet::new(), &mut outcome.swept.failed).await;
         let count = keys.len();
         let failed = self.storage.remove(keys, Folders::Keep).await;
         outcome.swept.others += (count - failed.len()) as u64;

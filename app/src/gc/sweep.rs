@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use clean_registry_core::gc::{Garbage, GarbageLink};
+use clean_registry_core::gc::{self, Garbage, GarbageLink, GarbageManifest, Known, needed};
 use clean_registry_core::layout::{PREFIX, Place};
 use clean_registry_core::name::{Bytes, Digest, RepoName};
+use clean_registry_core::stored::Stored;
 use futures_util::StreamExt as _;
 
 use crate::storage::{Depth, Entry, Folders, Storage, StorageError, absolute};
@@ -28,15 +29,36 @@ pub struct Swept {
     pub failed: Vec<(String, StorageError)>,
 }
 
-/// Removes `garbage` from a storage that no registry writes to.
-pub(super) async fn sweep(storage: &dyn Storage, garbage: &Garbage, swept: &mut Swept) {
-    manifests(storage, garbage, swept).await;
+/// Removes `garbage` from a storage that no registry writes to. What a manifest lists that could not be removed stays: `stored`
+/// and `known` tell what that is.
+pub(super) async fn sweep(
+    storage: &dyn Storage,
+    garbage: &mut Garbage,
+    (stored, known): (&Stored, &Known),
+    swept: &mut Swept,
+) {
+    let stay = manifests(storage, garbage, swept).await;
+    if !stay.is_empty() {
+        garbage.manifests.retain(|manifest| !stay.contains(manifest));
+        spare(garbage, stored, known);
+    }
     blobs(storage, garbage, Folders::RemoveEmpty, swept).await;
     let gone = garbage.blobs.iter().map(|blob| blob.digest).collect();
     let links = leading_nowhere(storage, &garbage.links, &gone, &mut swept.failed).await;
     others(storage, links, Folders::RemoveEmpty, swept).await;
     leftovers(storage, garbage, swept).await;
     repositories(storage, garbage, swept).await;
+}
+
+/// Takes out of the blobs those that something needs once only the manifests of `garbage` are gone.
+fn spare(garbage: &mut Garbage, stored: &Stored, known: &Known) {
+    let mut gone = gc::Removed::new();
+    for GarbageManifest { repository, digest } in &garbage.manifests {
+        gone.entry(repository.clone()).or_default().insert(*digest);
+    }
+    let needed = needed(stored, known, &gone);
+    let is_needed = |digest| stored.blobs.find(digest).is_some_and(|blob| needed.contains(blob));
+    garbage.blobs.retain(|blob| !is_needed(blob.digest));
 }
 
 /// The keys of the links whose blob is not there. When they were found to lead nowhere, blobs that were uploaded after the blobs
@@ -130,12 +152,13 @@ async fn others(storage: &dyn Storage, keys: Vec<String>, folders: Folders, swep
     }
 }
 
-/// The revision links, and what tags remember of them.
-async fn manifests(storage: &dyn Storage, garbage: &Garbage, swept: &mut Swept) {
+/// The revision links, and what tags remember of them. Returns the manifests that are still there.
+async fn manifests(storage: &dyn Storage, garbage: &Garbage, swept: &mut Swept) -> BTreeSet<GarbageManifest> {
     let mut by_repo: BTreeMap<&RepoName, BTreeSet<Digest>> = BTreeMap::new();
     for manifest in &garbage.manifests {
         by_repo.entry(&manifest.repository).or_default().insert(manifest.digest);
     }
+    let before = swept.failed.len();
     for (name, digests) in by_repo {
         let mut keys: Vec<String> =
             digests.iter().map(|digest| absolute(&revision(name, *digest).key())).collect();
@@ -145,6 +168,12 @@ async fn manifests(storage: &dyn Storage, garbage: &Garbage, swept: &mut Swept) 
         }
         others(storage, keys, Folders::RemoveEmpty, swept).await;
     }
+    let failed = swept.failed[before..].iter().filter_map(|(key, _)| place(key));
+    let stay = failed.filter_map(|place| match place {
+        Place::RevisionLink { repo, digest } => Some(GarbageManifest { repository: repo, digest }),
+        _ => None,
+    });
+    stay.collect()
 }
 
 pub(super) fn revision(repo: &RepoName, digest: Digest) -> Place {

@@ -268,20 +268,25 @@ impl Local {
         Ok(())
     }
 
-    fn write_now(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
+    fn write_now(&self, key: &str, bytes: &[u8]) -> Result<(), StorageError> {
+        let (folder, name) = self.make_folder_of(key)?;
+        let written = Self::write_in(&folder, name, bytes);
+        written.map_err(|source| StorageError::Io { key: key.to_owned(), source })
+    }
+
+    fn write_in(folder: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
         use io::Write as _;
-        let (folder, name) = self.make_folder_of(key).map_err(io::Error::other)?;
         let temporary = format!(".{name}.{}.clean-registry", std::process::id());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let mut file = File::from(openat(&folder, &temporary, flags, Mode::from_raw_mode(0o644))?);
-        give(&folder, &file);
+        let mut file = File::from(openat(folder, &temporary, flags, Mode::from_raw_mode(0o644))?);
+        give(folder, &file);
         let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        let placed = written
-            .and_then(|()| Ok(renameat_with(&folder, &temporary, &folder, name, RenameFlags::empty())?));
+        let placed =
+            written.and_then(|()| Ok(renameat_with(folder, &temporary, folder, name, RenameFlags::empty())?));
         if placed.is_err() {
-            let _ = unlinkat(&folder, &temporary, AtFlags::empty());
+            let _ = unlinkat(folder, &temporary, AtFlags::empty());
         }
-        placed.and_then(|()| Ok(rustix::fs::fsync(&folder)?))
+        placed.and_then(|()| Ok(rustix::fs::fsync(folder)?))
     }
 
     /// Does `work` on several threads for each of `items`; each thread hands it something of its own.
@@ -483,10 +488,7 @@ impl Storage for Local {
     }
 
     fn write<'a>(&'a self, key: &'a str, bytes: Vec<u8>) -> BoxFuture<'a, Result<(), StorageError>> {
-        Box::pin(async move {
-            let written = blocking(|| self.write_now(key, &bytes));
-            written.map_err(|source| StorageError::Io { key: key.to_owned(), source })
-        })
+        Box::pin(async move { blocking(|| self.write_now(key, &bytes)) })
     }
 
     fn remove<'a>(
@@ -532,7 +534,15 @@ impl Storage for Local {
     fn now(&self) -> BoxFuture<'_, Result<Timestamp, StorageError>> {
         Box::pin(async move {
             let key = format!("{QUARANTINE}/clock-{}", std::process::id());
-            self.write(&key, Vec::new()).await?;
+            if self.folder_of(QUARANTINE)?.is_none() {
+                // No registry stores here: nothing is written into what is somebody else's.
+                return Ok(Timestamp::now());
+            }
+            match self.write(&key, Vec::new()).await {
+                // A disk that is full is to be emptied, not to be asked for the time.
+                Err(StorageError::Io { source, .. }) if is_full(&source) => return Ok(Timestamp::now()),
+                written => written?,
+            }
             let seen = self.stat(&key).await?;
             self.remove(vec![key.clone()], Folders::Keep).await;
             self.remove_empty_folders(QUARANTINE).await?;
@@ -565,6 +575,10 @@ impl Storage for Local {
     fn abort<'a>(&'a self, _: &'a Multipart) -> BoxFuture<'a, Result<(), StorageError>> {
         Box::pin(async { Ok(()) })
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// `<quarantine>/<run>/<key>`

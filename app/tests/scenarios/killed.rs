@@ -24,19 +24,19 @@ use crate::registry::scratch;
 use crate::stage::{image, layer, repo, revision, tree, with_layer};
 
 /// A storage made by hand with something of everything.
-struct World {
-    store: Store,
+pub struct World {
+    pub store: Store,
     directory: TempDir,
 }
 
 /// How it is collected.
-struct Manner {
-    mode: Mode,
-    closing: Closing,
+pub struct Manner {
+    pub mode: Mode,
+    pub closing: Closing,
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let directory = scratch();
         let store = Store::open(&directory.path().join("storage")).unwrap();
         let world = Self { store, directory };
@@ -48,7 +48,7 @@ impl World {
         world
     }
 
-    fn needed() -> [(&'static str, &'static str, Built); 3] {
+    pub fn needed() -> [(&'static str, &'static str, Built); 3] {
         let shared = with_layer("shares", &noise("shared", 700));
         [
             ("app", "v1", image("v1")),
@@ -79,22 +79,33 @@ impl World {
         fs::write(temporary, b"half").unwrap();
     }
 
-    fn unneeded() -> [Built; 2] {
+    pub fn unneeded() -> [Built; 2] {
         [
             with_layer("untagged", &noise("shared", 700)),
             Builder::image("bare").layer(noise("bare", 400)).build(),
         ]
     }
 
-    async fn collect(&self, storage: &dyn Storage, manner: &Manner) -> Result<Outcome, GcError> {
-        let now = Some(AgeText(Age(0)));
+    /// Collects everything that it can collect.
+    pub async fn collect(&self, storage: &dyn Storage, manner: &Manner) -> Result<Outcome, GcError> {
+        self.collect_older(storage, manner, 0).await
+    }
+
+    /// The same, as far as it is so many seconds old.
+    pub async fn collect_older(
+        &self,
+        storage: &dyn Storage,
+        manner: &Manner,
+        seconds: u64,
+    ) -> Result<Outcome, GcError> {
+        let age = AgeText(Age(seconds));
         let wishes = Wishes {
-            grace: AgeText(Age(0)),
-            untagged: now,
-            dangling_links: now,
-            uploads: now,
-            temporary_files: now,
-            empty_repositories: now,
+            grace: age,
+            untagged: Some(age),
+            dangling_links: Some(age),
+            uploads: Some(age),
+            temporary_files: Some(age),
+            empty_repositories: Some(age),
             empty_folders: EmptyFolders::Keep,
         };
         let state = State::new(&self.directory.path().join("state"), "storage");
@@ -132,7 +143,7 @@ impl World {
     }
 
     #[track_caller]
-    fn is_whole(&self, when: &str) {
+    pub fn is_whole(&self, when: &str) {
         for (of, tag, built) in Self::needed() {
             assert!(self.serves(of, &built), "{when}: {of}:{tag}");
         }
@@ -142,7 +153,7 @@ impl World {
     }
 
     #[track_caller]
-    fn is_clean(&self, when: &str) {
+    pub fn is_clean(&self, when: &str) {
         let files: Vec<String> = self.store.files().unwrap().into_iter().map(|(key, _)| key).collect();
         let left = files
             .iter()
@@ -231,7 +242,7 @@ async fn killed_everywhere(manner: &Manner, others: Others) -> u64 {
     unreachable!("it comes to an end")
 }
 
-fn by_commands() -> Closing {
+pub fn by_commands() -> Closing {
     Closing::Commands { close: "true".to_owned(), open: "true".to_owned() }
 }
 

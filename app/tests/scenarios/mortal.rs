@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clean_registry::storage::{
-    Depth, Entry, Folders, Hidden, Local, Multipart, OnDigest, OnRead, Sink, Storage, StorageError,
+    Depth, Entry, Folders, Hidden, Local, Multipart, OnDigest, OnRead, OnStat, Sink, Storage, StorageError,
     StorageLock,
 };
 use futures_util::future::{BoxFuture, Either, pending, select};
@@ -100,6 +100,10 @@ impl Storage for Mortal {
 
     fn stat<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>, StorageError>> {
         self.inner.stat(key)
+    }
+
+    fn stat_all<'a>(&'a self, keys: Vec<String>, on_stat: OnStat<'a>) -> BoxFuture<'a, ()> {
+        self.inner.stat_all(keys, on_stat)
     }
 
     fn write<'a>(&'a self, key: &'a str, bytes: Vec<u8>) -> BoxFuture<'a, Result<(), StorageError>> {
