@@ -10,6 +10,7 @@ use globset::GlobBuilder;
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
+use crate::collect::memory;
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -172,7 +173,9 @@ impl Context {
     async fn look(&self, scope: &Scope, also: &BTreeMap<RepoName, Sought>) -> Result<Inventory, Failure> {
         let Self { reader, facts, progress, .. } = self;
         if let Some(storage) = self.storage().await {
-            let survey = StorageSurvey { storage: &**storage, facts, scope, also, progress };
+            let memory = memory(&**storage, &self.state);
+            let memory = memory.as_ref();
+            let survey = StorageSurvey { storage: &**storage, facts, memory, scope, also, progress };
             match survey.take().await {
                 Ok(seen) => return self.seen(storage, seen).await,
                 // A new registry has nothing yet; the address will tell whether that is so.

@@ -17,7 +17,7 @@ use clean_registry_core::stored::{Spares, StorageGap, Stored, StoredRepo, Stored
 use super::{CONFIG_LIMIT, Scope, Sought, attestations, whole_repository};
 use crate::progress::Progress;
 use crate::scan::{self, ScanError, Tags};
-use crate::state::Facts;
+use crate::state::{Facts, ReferencesFile};
 use crate::storage::{Depth, Storage, StorageError, absolute};
 
 /// What to look at, and with what.
@@ -27,6 +27,8 @@ pub struct StorageSurvey<'a> {
     pub storage: &'a dyn Storage,
     /// What is known of manifests by digest.
     pub facts: &'a Facts,
+    /// What manifests list, as far as it was read before, where reading one costs a request.
+    pub memory: Option<&'a ReferencesFile>,
     /// Which repositories.
     pub scope: &'a Scope,
     /// What earlier runs left undone.
@@ -97,10 +99,11 @@ impl StorageSurvey<'_> {
         let (mut known, mut manifests) = (Known::default(), Manifests::new());
         known.visit_roots(stored);
         loop {
-            let unread = known.unread();
+            let mut unread = known.unread();
             if unread.is_empty() {
-                return (known, manifests);
+                break;
             }
+            self.recall(stored, (&mut known, &mut manifests), &mut unread);
             let understand =
                 |digest: Digest, bytes: Vec<u8>| (References::read(&bytes), self.parse(digest, &bytes));
             for (digest, read) in self.read_each(unread, understand).await {
@@ -108,6 +111,9 @@ impl StorageSurvey<'_> {
                     Ok(Some((references, manifest))) => {
                         let references = references.map_err(|error| error.to_string());
                         let manifest = references.as_ref().map_err(Clone::clone).and(manifest);
+                        if let Some(memory) = self.memory {
+                            memory.note(digest, &references);
+                        }
                         known.learn(&stored.blobs, digest, &references);
                         manifests.insert(digest, manifest);
                     }
@@ -119,6 +125,35 @@ impl StorageSurvey<'_> {
                 }
             }
         }
+        let saved = self.memory.map(|memory| memory.save(|digest| stored.blobs.find(digest).is_some()));
+        if let Some(Err(error)) = saved {
+            tracing::warn!("what was learned is not kept for the next time: {error}");
+        }
+        (known, manifests)
+    }
+
+    /// Takes out of `unread` what was read before: what it lists and what it says are both known.
+    fn recall(
+        &self,
+        stored: &Stored,
+        (known, manifests): (&mut Known, &mut Manifests),
+        unread: &mut Vec<Digest>,
+    ) {
+        let Some(memory) = self.memory else { return };
+        let mut wanted: BTreeSet<Digest> = unread.iter().copied().collect();
+        let read = memory.read(|digest, fact| {
+            let is_stored = stored.blobs.find(digest).is_some() && fact.is_ok();
+            if let Some(manifest) =
+                self.facts.manifest(digest).filter(|_| is_stored && wanted.remove(&digest))
+            {
+                known.learn(&stored.blobs, digest, &fact);
+                manifests.insert(digest, Ok(manifest));
+            }
+        });
+        if let Err(error) = read {
+            tracing::warn!("what was learned before cannot be used: {error}");
+        }
+        unread.retain(|digest| wanted.contains(digest));
     }
 
     fn parse(&self, digest: Digest, bytes: &[u8]) -> Result<Arc<Manifest>, String> {
