@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use clean_registry_core::gc::{Garbage, GarbageBlob, GarbageLink, LetGo, Removed, Settings, decide, needed};
 use clean_registry_core::journal::Record;
 use clean_registry_core::layout::{PREFIX, Place};
-use clean_registry_core::name::{Digest, RepoName};
+use clean_registry_core::name::{Digest, RepoName, count};
 use clean_registry_core::stored::Stamp;
 
 use super::closing::{Closing, ClosingError, run};
@@ -52,7 +52,11 @@ impl Collection<'_> {
         let revisions = garbage.manifests.iter().map(|found| revision(&found.repository, found.digest));
         let blobs = garbage.blobs.iter().map(|blob| Place::BlobData(blob.digest));
         let (revisions, blobs): (Vec<Place>, Vec<Place>) = (revisions.collect(), blobs.collect());
-        tracing::info!("hiding {} blobs and {} manifests", blobs.len(), revisions.len());
+        tracing::info!(
+            "hiding {} and {}",
+            count(blobs.len(), "blob", "blobs"),
+            count(revisions.len(), "manifest", "manifests")
+        );
         for places in [revisions, blobs] {
             let keys = places.iter().map(|place| absolute(&place.key())).collect();
             outcome.swept.failed.extend(self.storage.hide(keys, self.log.name()).await);
