@@ -178,7 +178,7 @@ impl Default for Registry {
 }
 
 /// Where the registry stores.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StorageSection {
     /// A directory of this host: the `rootdirectory` of the registry's `filesystem` driver.
@@ -257,7 +257,7 @@ pub struct Paths {
     /// The registry's storage, inside the container.
     #[serde(default)]
     pub storage: String,
-    /// The registry's storage as this host sees it, to be measured.
+    /// The registry's storage as this host sees it, to be read and measured.
     pub host_storage: Option<PathBuf>,
 }
 

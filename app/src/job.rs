@@ -8,7 +8,7 @@ use clean_registry_core::decision::Decision;
 use clean_registry_core::hazard::Hazards;
 use clean_registry_core::inventory::{Concern, Inventory, Powers};
 use clean_registry_core::journal::{Ending, Outcome, Record};
-use clean_registry_core::name::{Digest, RepoName};
+use clean_registry_core::name::{Digest, RepoName, count};
 use clean_registry_core::plan::{Action, Plan, Step, draw};
 use clean_registry_core::policy::{RepoVerdicts, Verdicts, judge};
 use clean_registry_core::report::summarize;
@@ -443,14 +443,20 @@ impl<'a> Work<'a> {
         }
         log.record(&Record::Collected)?;
         let (blobs, layer_links) = (collected.blobs, collected.layer_links);
-        tracing::info!("collected {blobs} blobs and {layer_links} layer links");
+        tracing::info!(
+            "collected {} and {}",
+            count(blobs, "blob", "blobs"),
+            count(layer_links, "layer link", "layer links")
+        );
         Ok(Collection::Done { blobs, layer_links })
     }
 
     fn not_collected(&self) -> Collection {
         let why = match (self.collect_when, &self.collector) {
             (CollectWhen::Never, _) => "not now, so that what was done can be undone",
-            (_, None) => "no container is configured, or garbage_collection.mode is none: no space is freed",
+            (_, None) => {
+                "garbage_collection.mode is none, or neither the storage nor a container can be used: no space is freed"
+            }
             _ => "nothing was deleted",
         };
         Collection::None { why: why.to_owned() }

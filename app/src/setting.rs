@@ -68,7 +68,7 @@ impl SettingError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Docker(error) => return error.hint().map(str::to_owned),
-            Self::Open { source: SpecError::Storage(error), .. } => return error.hint().map(str::to_owned),
+            Self::Open { source, .. } => return source.hint().map(str::to_owned),
             Self::NoConfig { .. } | Self::Config { .. } => {
                 "paths.config is the registry's own configuration inside the container"
             }
@@ -76,7 +76,6 @@ impl SettingError {
             Self::PullThroughCache(_) => {
                 "what a pull-through cache holds is its own to expire (proxy.ttl); nothing was deleted"
             }
-            Self::Open { .. } => "filesystem, s3, gcs and azure are supported",
         };
         Some(hint.to_owned())
     }
@@ -165,9 +164,7 @@ fn named_storage(config: &Config, setting: &Setting) -> Result<Option<Spec>, Set
         return spec_of(driver, parameters).map(Some);
     }
     if let (Some(_), Some(registry)) = (&section.registry_config, &setting.registry) {
-        let root =
-            registry.root_directory.clone().map(|root| ("rootdirectory".to_owned(), Value::String(root)));
-        return spec_of(&registry.driver, &root.into_iter().collect()).map(Some);
+        return spec_of(&registry.driver, &registry.parameters).map(Some);
     }
     let host_storage = config.paths.host_storage.as_ref().filter(|directory| directory.is_dir());
     Ok(host_storage.map(|directory| Spec::Local { directory: directory.clone() }))
@@ -230,4 +227,22 @@ async fn read_config(container: &Container, path: &str) -> Result<RegistryConfig
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registrys_own_configuration_tells_of_an_object_store_all_there_is_to_tell() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let registry = "storage: {s3: {bucket: images, region: eu-west-1, rootdirectory: /a}}";
+        std::fs::write(file.path(), registry).unwrap();
+        let mut config = Config::empty();
+        config.storage.registry_config = Some(file.path().to_owned());
+        let registry = Some(read_file(file.path(), &BTreeMap::new()).unwrap());
+        let named = named_storage(&config, &Setting { registry, ..Setting::default() }).unwrap();
+        let Some(Spec::S3(s3)) = named else { panic!("{named:?}") };
+        assert_eq!((s3.bucket.as_str(), s3.root.as_str()), ("images", "a"));
+    }
 }

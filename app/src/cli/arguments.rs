@@ -189,9 +189,10 @@ pub enum Verb {
     },
     /// List the runs on this registry and what became of them
     Runs,
-    /// Remove what nobody needs from a registry's storage, and lose nothing while people push
+    /// Remove from the storage what nobody needs, and lose nothing while people push
     ///
-    /// Without a configuration it needs the storage alone: clean-registry gc --storage /var/lib/registry
+    /// It needs the storage alone: clean-registry gc --storage /var/lib/registry. A config.json in the current directory, or what
+    /// --config names, is read as well: its garbage_collection, and its storage where neither --storage nor --registry-config is given.
     #[command(after_help = GC_EXAMPLES)]
     Gc(GcArguments),
     /// Show what takes the room: bytes by repository or by tag, as they lie in the storage
@@ -246,16 +247,19 @@ pub enum Verb {
 }
 
 const GC_EXAMPLES: &str = "Modes:
-  offline     the registry is stopped or read-only throughout; what can be checked is checked
-  barrier     everything is found while it runs; it is closed for the seconds of the sweep and opened again
-  quarantine  garbage is hidden while it runs, looked at again after a restart or --wait, then purged or brought back
-By default the safest that is possible here. None relies on a grace period.
+  offline     the registry is stopped or read-only throughout
+  barrier     it is closed for the seconds of a second look and the sweep, and opened again
+  quarantine  it runs on: garbage is hidden, looked at again after a restart or --wait,
+              then purged or brought back
+By default the safest that is possible here; one that is not safe is refused. None relies on --grace.
 
 Examples:
   clean-registry gc --storage /var/lib/registry --plan
       what would go, and how much that is; nothing is written
   clean-registry gc --storage /var/lib/registry --untagged
       of a registry that is stopped; manifests that nothing points at go, too
+  clean-registry gc --registry-config /etc/distribution/config.yml --plan
+      where that registry stores, be it a directory, S3, Google Cloud Storage or Azure
   clean-registry gc --storage /var/lib/registry --close-command 'systemctl stop docker-registry' \\
                     --open-command 'systemctl start docker-registry'
       the registry is down for as long as a second look and the sweep take";

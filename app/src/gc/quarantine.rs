@@ -11,7 +11,7 @@ use clean_registry_core::gc::{
 };
 use clean_registry_core::journal::Record;
 use clean_registry_core::layout::{PREFIX, Place};
-use clean_registry_core::name::{Digest, RepoName};
+use clean_registry_core::name::{Digest, RepoName, count};
 use clean_registry_core::stored::{Stamp, Stored};
 use futures_util::StreamExt as _;
 
@@ -55,7 +55,11 @@ impl Collection<'_> {
         let revisions = garbage.manifests.iter().map(|found| revision(&found.repository, found.digest));
         let blobs = garbage.blobs.iter().map(|blob| Place::BlobData(blob.digest));
         let (revisions, blobs): (Vec<Place>, Vec<Place>) = (revisions.collect(), blobs.collect());
-        tracing::info!("hiding {} blobs and {} manifests", blobs.len(), revisions.len());
+        tracing::info!(
+            "hiding {} and {}",
+            count(blobs.len(), "blob", "blobs"),
+            count(revisions.len(), "manifest", "manifests")
+        );
         for places in [revisions, blobs] {
             let keys = places.iter().map(|place| absolute(&place.key())).collect();
             outcome.swept.failed.extend(self.storage.hide(keys, self.log.name()).await);

@@ -5,9 +5,10 @@ use clean_registry_core::gc::{
 };
 use clean_registry_core::name::{Bytes, RepoName, count};
 use clean_registry_core::plan::Freed;
-use clean_registry_core::stored::{Spares, StorageGap};
+use clean_registry_core::stored::{Age, Spares, StorageGap};
 use serde::Serialize;
 
+use crate::age::AgeText;
 use crate::failure::Exit;
 use crate::gc::{Mode, Outcome, Scanned, Wishes};
 use crate::storage::{Storage, StorageError};
@@ -143,19 +144,26 @@ impl Planned {
             .map(|upload| format!("  {} {}: {}", upload.repository, upload.id, upload.bytes));
         lines.extend(section("Abandoned uploads", abandoned.collect()));
         let blob_bytes: Bytes = self.blobs.iter().map(|blob| blob.bytes).sum();
-        lines.push(format!(
-            "Nothing needs {}, {blob_bytes}; older than {}; and {} and {}",
-            count(self.blobs.len(), "blob", "blobs"),
+        let mut garbage = format!(
+            "Garbage older than {}: {} with {blob_bytes}, {}",
             self.grace,
+            count(self.blobs.len(), "blob", "blobs"),
             count(self.links.len(), "layer link", "layer links"),
-            count(self.temporary_files.len(), "temporary file", "temporary files"),
-        ));
+        );
+        if !self.temporary_files.is_empty() {
+            garbage += ", ";
+            garbage += &count(self.temporary_files.len(), "temporary file", "temporary files");
+        }
+        lines.push(garbage);
         lines.push(format!("{} would be freed. Nothing has been touched.", self.bytes));
         if uploads > self.uploads.len() {
             lines.push(format!(
                 "hint: {} with {upload_bytes}; --uploads removes abandoned ones",
                 count(uploads, "upload is unfinished", "uploads are unfinished")
             ));
+        }
+        if self.blobs.is_empty() && self.grace != AgeText(Age(0)).to_string() {
+            lines.push("hint: what is younger stays; --grace 0s shows it, too".to_owned());
         }
         lines.join("\n")
     }
@@ -257,9 +265,10 @@ impl Removed {
             self.troubles.iter().map(|trouble| format!("  {trouble}")).collect(),
         ));
         lines.push(format!(
-            "Garbage collection: {} and {} removed",
+            "Garbage collection: {}, {} and {} removed",
             count(self.removed_blobs, "blob", "blobs"),
-            count(self.removed_files + self.removed_folders, "other file", "other files"),
+            count(self.removed_files, "other file", "other files"),
+            count(self.removed_folders, "empty folder", "empty folders"),
         ));
         if self.restored > 0 {
             lines.push(format!(

@@ -22,7 +22,7 @@ fn the_whole_job_and_nothing_to_do_the_second_time() {
      shop/web       4     1        3   9.6 KiB
      total          9     4        5  15.2 KiB
     Steps: 7 done
-    Garbage collection: none (no container is configured, or garbage_collection.mode is none: no space is freed)
+    Garbage collection: none (garbage_collection.mode is none, or neither the storage nor a container can be used: no space is freed)
     Storage: not measured (unavailable: neither a host directory nor a container is configured)
     To take it back: clean-registry undo [run]
     ");
@@ -37,7 +37,7 @@ fn the_whole_job_and_nothing_to_do_the_second_time() {
      shop/web       1     1        0       0 B
      total          4     4        0       0 B
     Nothing to remove
-    Garbage collection: none (no container is configured, or garbage_collection.mode is none: no space is freed)
+    Garbage collection: none (garbage_collection.mode is none, or neither the storage nor a container can be used: no space is freed)
     Storage: not measured (nothing was done)
     ");
 }
@@ -134,7 +134,7 @@ fn with_debug_every_tag_that_stays_is_logged_with_its_grounds() {
      shop/api       3     2        1       0 B
      total          3     2        1       0 B
     Steps: 1 done
-    Garbage collection: none (no container is configured, or garbage_collection.mode is none: no space is freed)
+    Garbage collection: none (garbage_collection.mode is none, or neither the storage nor a container can be used: no space is freed)
     Storage: not measured (unavailable: neither a host directory nor a container is configured)
     To take it back: clean-registry undo [run]
     "#);
@@ -194,7 +194,7 @@ fn a_plan_that_was_reviewed_is_applied_and_what_has_moved_is_left_alone() {
     [time] [INFO] remove shop/web:sha256-[digest].sig: about sha256:[short], which goes
     [time] [INFO] remove shop/web:1.0: [age] days old (created 2020-01-01T00:00:00Z), older than 30 days
     Steps: 2 done, 1 left alone because the registry had moved on
-    Garbage collection: none (no container is configured, or garbage_collection.mode is none: no space is freed)
+    Garbage collection: none (garbage_collection.mode is none, or neither the storage nor a container can be used: no space is freed)
     Storage: not measured (unavailable: neither a host directory nor a container is configured)
     To take it back: clean-registry undo [run]
     ");

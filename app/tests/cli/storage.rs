@@ -250,7 +250,7 @@ fn everything_that_can_be_broken() {
       1 layer link to nothing: gc removes them
         repositories/broken/layer/_layers/sha256/[hex]/link
 
-    [directory]/registry: 10 repositories with 12 tags, 12 manifests, 40 blobs. 9 broken, 0 damaged. Nothing was changed; --repair repairs 3 links.
+    [directory]/registry: 10 repositories with 12 tags, 13 manifests, 40 blobs. 9 broken, 0 damaged. Nothing was changed; --repair repairs 3 links.
     Repair before gc: to a collection, what a lost link leads to is garbage.
     "#);
     shown!(shelf.run("verify"), @r#"
@@ -303,9 +303,9 @@ fn what_is_left_over_is_no_failure() {
         repositories/shop/web/_manifests/revisions/sha256/[hex]/link
       1 layer link to nothing: gc removes them
         repositories/shop/gone/_layers/sha256/[hex]/link
-      1 temporary file, 4 B: gc removes them
+      1 temporary file, 4 B: gc --temporary-files removes them
         repositories/shop/web/_manifests/tags/1.0/current/link.0b1e5a4c-2f3d-4a6b-8c7d-9e0f1a2b3c4d.tmp
-      1 empty repository: gc removes them
+      1 empty repository: gc --empty-repositories removes them
         repositories/shop/gone/
 
     [directory]/registry: 4 repositories with 4 tags, 6 manifests, 18 blobs. 0 broken, 0 damaged.

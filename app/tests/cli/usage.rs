@@ -26,6 +26,7 @@ fn help() {
                    who needs it
       undo         Put back what a run deleted, as long as its garbage has not been collected
       runs         List the runs on this registry and what became of them
+      gc           Remove from the storage what nobody needs, and lose nothing while people push
       usage        Show what takes the room: bytes by repository or by tag, as they lie in the storage
       check        Find what is broken or left over in the storage; nothing is changed without --repair
       verify       Prove that every tag can be pulled: that all it leads to is stored, in the right size
@@ -199,7 +200,7 @@ fn the_configuration_in_words() {
     shown!(stage.run("config explain"), @r"
     exit code 0
     -- stdout
-    Remove images created more than 30 days ago; never those tagged latest; never those whose tag contains release; images of unknown age stay, and so does everything that a remaining image needs. Then collect garbage in container registry while it runs.
+    Remove images created more than 30 days ago; never those tagged latest; never those whose tag contains release; images of unknown age stay, and so does everything that a remaining image needs. Then collect garbage from the storage if this host can reach it, else in container registry while it runs.
     ");
     shown!(stage.run("config explain --output json"), @r#"
     exit code 0

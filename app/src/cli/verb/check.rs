@@ -119,7 +119,7 @@ async fn look(looking: &Looking, depths: Depths) -> Result<Checked, Failure> {
         storage: storage.location(),
         repositories: stored.repos.len(),
         tags: stored.repos.values().map(|repo| repo.tags.len()).sum(),
-        manifests: known.len(),
+        manifests: stored.repos.values().map(|repo| repo.revisions.len()).sum(),
         blobs: stored.blobs.len(),
         hashed: (depths == Depths::Content).then_some(Hashed {
             blobs: content.blobs,
@@ -196,9 +196,14 @@ fn leftovers_text(left: &Leftovers) -> String {
             "gc --untagged removes those that nothing needs",
         ),
         (&left.dangling_links, "layer link to nothing", "layer links to nothing", "gc removes them"),
-        (&left.abandoned_uploads, "abandoned upload", "abandoned uploads", "gc removes them"),
-        (&left.temporary_files, "temporary file", "temporary files", "gc removes them"),
-        (&left.empty_repositories, "empty repository", "empty repositories", "gc removes them"),
+        (&left.abandoned_uploads, "abandoned upload", "abandoned uploads", "gc --uploads=1d removes them"),
+        (&left.temporary_files, "temporary file", "temporary files", "gc --temporary-files removes them"),
+        (
+            &left.empty_repositories,
+            "empty repository",
+            "empty repositories",
+            "gc --empty-repositories removes them",
+        ),
         (&left.unknown_files, "unknown file", "unknown files", "nothing removes them"),
     ];
     let mut text = String::new();

@@ -2,7 +2,7 @@
 
 use super::{print, print_json};
 use crate::cli::arguments::{Arguments, ConfigVerb};
-use crate::config::{CollectorMode, Config};
+use crate::config::{CollectorMode, Config, StorageSection};
 use crate::failure::{Exit, Failure};
 use crate::report::Output;
 
@@ -46,15 +46,20 @@ fn sentence(config: &Config) -> String {
     let policy = config.policy().to_string();
     let mut characters = policy.chars();
     let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    let collector = match config.collector_mode() {
-        CollectorMode::Native => "collect garbage from the storage".to_owned(),
-        CollectorMode::Exec => {
-            format!("collect garbage in container {} while it runs", config.registry.container)
+    let container = &config.registry.container;
+    let has_storage = config.storage != StorageSection::default() || config.paths.host_storage.is_some();
+    let collector = match (config.garbage_collection.mode, container.is_empty()) {
+        (Some(CollectorMode::Native), _) => "collect garbage from the storage".to_owned(),
+        (Some(CollectorMode::Exec), _) => format!("collect garbage in container {container} while it runs"),
+        (Some(CollectorMode::Offline), _) => format!("stop container {container}, collect garbage, start it"),
+        (Some(CollectorMode::None), _) => "collect no garbage".to_owned(),
+        (None, false) => format!(
+            "collect garbage from the storage if this host can reach it, else in container {container} while it runs"
+        ),
+        (None, true) if has_storage => {
+            "collect garbage from the storage if the registry can be closed, else none".to_owned()
         }
-        CollectorMode::Offline => {
-            format!("stop container {}, collect garbage, start it", config.registry.container)
-        }
-        CollectorMode::None => "collect no garbage".to_owned(),
+        (None, true) => "collect no garbage".to_owned(),
     };
     format!("{first}{}. Then {collector}.", characters.as_str())
 }
