@@ -117,7 +117,7 @@ pub struct StorageArguments {
     #[arg(long, value_name = "DIR")]
     pub storage: Option<PathBuf>,
     /// The registry's own configuration file, which says where it stores
-    #[arg(long, value_name = "FILE", conflicts_with = "storage")]
+    #[arg(long, value_name = "FILE")]
     pub registry_config: Option<PathBuf>,
 }
 

@@ -249,7 +249,7 @@ async fn an_empty_link_to_garbage_and_an_empty_revision_link_are_told() {
     disk.put(&layer("app", "nowhere"), "");
     disk.put(&revision("app", "missing"), "");
     let (_, gaps) = disk.decided(&wishes(), in_an_hour()).await;
-    assert_eq!(gaps.len(), 3);
+    assert_eq!(gaps.len(), 4);
     disk.garbage(wishes(), in_an_hour()).await;
 }
 
