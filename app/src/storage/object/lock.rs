@@ -104,7 +104,8 @@ fn home() -> String {
 impl Object {
     /// Takes the lock; `None` if another has it.
     pub(super) async fn take_lock(&self) -> Result<Option<Lease>, StorageError> {
-        let versioned = matches!(self.versioned().await?, Some((_, Versioning::Enabled | Versioning::Suspended)));
+        let versioned =
+            matches!(self.versioned().await?, Some((_, Versioning::Enabled | Versioning::Suspended)));
         let bucket = self.bucket.as_ref().filter(|_| versioned).map(Arc::clone);
         let mine = Holder::new(self.next_number());
         let place = Place { operator: self.operator.clone(), bucket, mine, pace: PACE };
@@ -140,7 +141,8 @@ impl Object {
     /// What is written only if it is still what `metadata` tells of.
     fn unchanged_for_write(&self, metadata: &Metadata) -> WriteOptions {
         let unchanged = self.unchanged(metadata);
-        let if_match = unchanged.if_match.or_else(|| self.bucket.as_ref().and(metadata.etag()).map(str::to_owned));
+        let if_match =
+            unchanged.if_match.or_else(|| self.bucket.as_ref().and(metadata.etag()).map(str::to_owned));
         WriteOptions { if_match, if_version_match: unchanged.if_version_match, ..WriteOptions::default() }
     }
 }
@@ -172,7 +174,11 @@ impl Place {
     }
 
     async fn is_mine(&self) -> Result<bool, StorageError> {
-        Ok(self.look().await?.and_then(|found| found.holder).is_some_and(|holder| holder.nonce == self.mine.nonce))
+        Ok(self
+            .look()
+            .await?
+            .and_then(|found| found.holder)
+            .is_some_and(|holder| holder.nonce == self.mine.nonce))
     }
 
     /// Writes it. A store that keeps to the condition refuses to do so twice; one that does it twice does not know what it means.
@@ -180,7 +186,9 @@ impl Place {
         match self.write_if(options.clone()).await? {
             // An answer may have been lost, and the request sent again.
             Written::Refused => return self.is_mine().await,
-            Written::Done if self.write_if(options).await? == Written::Refused => return self.is_mine().await,
+            Written::Done if self.write_if(options).await? == Written::Refused => {
+                return self.is_mine().await;
+            }
             Written::Done => {}
             Written::Unknown => self.write().await?,
         }
@@ -240,7 +248,8 @@ impl Place {
             return removed.map_err(|error| failed(&key(), &error));
         };
         let versions = scan(bucket, [key()]).await?.remove(&key()).unwrap_or_default();
-        let doomed = versions.into_iter().rev().map(|version| Doomed { key: key(), version: Some(version.id) });
+        let doomed =
+            versions.into_iter().rev().map(|version| Doomed { key: key(), version: Some(version.id) });
         match delete_all(bucket, doomed.collect()).await.pop() {
             None => Ok(()),
             Some((_, error)) => Err(error),
