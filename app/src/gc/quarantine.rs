@@ -14,6 +14,7 @@ use clean_registry_core::layout::{PREFIX, Place};
 use clean_registry_core::name::{Digest, RepoName, count};
 use clean_registry_core::stored::{Stamp, Stored};
 use futures_util::StreamExt as _;
+use jiff::Timestamp;
 
 use super::closing::{Closing, ClosingError, run};
 use super::sweep::{LOOKS_AT_ONCE, leading_nowhere, leftovers, link_key, revision};
@@ -39,7 +40,7 @@ impl Collection<'_> {
         let mut outcome = Outcome::default();
         self.hide(&scanned.decided.garbage, &mut outcome).await;
         let resolved = match self.pass_barrier(&scanned.decided.garbage).await {
-            Ok(()) => self.resolve(&mut scanned, Stamp::of(now), &mut outcome).await,
+            Ok(()) => self.resolve(&mut scanned, now, &mut outcome).await,
             Err(error) => Err(error),
         };
         if let Err(error) = resolved {
@@ -98,16 +99,16 @@ impl Collection<'_> {
     async fn resolve(
         &self,
         scanned: &mut Scanned,
-        began: Stamp,
+        began: Timestamp,
         outcome: &mut Outcome,
     ) -> Result<(), GcError> {
         let mut hidden = self.quarantined().await?;
         self.restore_needed(scanned, &mut hidden, outcome).await?;
         let hidden_revisions = std::mem::take(&mut hidden.revisions);
         let manifests = self.purge_manifests(hidden_revisions, &mut scanned.stored, outcome).await?;
-        // Whatever was linked since the first look may be about to be needed.
-        let let_go = LetGo { blobs: hidden.blobs.keys().copied().collect(), since: Some(began) };
-        let settings = self.wishes.settings(self.storage.now().await?, let_go);
+        // Whatever was linked since the first look may be about to be needed, even if the wait was longer than the grace.
+        let let_go = LetGo { blobs: hidden.blobs.keys().copied().collect(), since: Some(Stamp::of(began)) };
+        let settings = self.wishes.settings(began, let_go);
         let settings = Settings { untagged: None, ..settings };
         let decided = decide_dated(self.storage, &mut scanned.stored, &scanned.known, &settings).await?;
         let mut purge: Vec<Hidden> = Vec::new();

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 pub struct Proxy {
     address: SocketAddr,
     rules: Rules,
+    asked: Asked,
     accepting: JoinHandle<()>,
 }
 
@@ -48,6 +49,7 @@ struct Rule {
 }
 
 type Rules = Arc<Mutex<Vec<Rule>>>;
+type Asked = Arc<Mutex<Vec<(Method, String)>>>;
 
 impl Held {
     /// Waits until it has come.
@@ -68,15 +70,20 @@ impl Proxy {
         let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let rules = Rules::default();
-        let upstream =
-            Upstream { http, url: upstream.trim_end_matches('/').to_owned(), rules: rules.clone() };
-        Self { address, rules, accepting: tokio::spawn(accept(listener, upstream)) }
+        let (rules, asked) = (Rules::default(), Asked::default());
+        let url = upstream.trim_end_matches('/').to_owned();
+        let upstream = Upstream { http, url, rules: rules.clone(), asked: asked.clone() };
+        Self { address, rules, asked, accepting: tokio::spawn(accept(listener, upstream)) }
     }
 
     /// Where it listens.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// What was asked since this was last called: methods, and paths with their queries.
+    pub fn take_asked(&self) -> Vec<(Method, String)> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
     }
 
     /// Will hold the next request of this method whose path and query contain `key`; no other.
@@ -100,6 +107,7 @@ struct Upstream {
     http: reqwest::Client,
     url: String,
     rules: Rules,
+    asked: Asked,
 }
 
 async fn accept(listener: TcpListener, upstream: Upstream) {
@@ -117,6 +125,7 @@ async fn accept(listener: TcpListener, upstream: Upstream) {
 
 impl Upstream {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        self.asked.lock().unwrap().push((request.method().clone(), request.uri().to_string()));
         let rule = self.take(&request);
         let Some(Rule { when, reached, released, .. }) = rule else { return self.forward(request).await };
         match when {

@@ -14,7 +14,7 @@ pub const KEY: (&str, &str) = ("robot", "secretsecret");
 /// A running server.
 pub struct S3 {
     server: Server,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl S3 {
@@ -31,12 +31,17 @@ impl S3 {
                 .map(str::to_owned)
                 .to_vec()
         });
-        Self { server, _directory: directory }
+        Self { server, directory: directory }
     }
 
     /// Where it is.
     pub fn url(&self) -> String {
         self.server.url()
+    }
+
+    /// The file in which the server keeps what is current at a key.
+    pub fn file(&self, bucket: &str, key: &str) -> std::path::PathBuf {
+        self.directory.path().join("files").join(bucket).join(key)
     }
 
     /// Makes a bucket that keeps no versions.
