@@ -440,6 +440,10 @@ impl Config {
         if registry.requests_per_second.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
             return wrong("registry.requests_per_second", "must be more than 0");
         }
+        let section = &self.garbage_collection;
+        if section.close_command.is_some() != section.open_command.is_some() {
+            return wrong("garbage_collection.close_command", "and open_command need each other");
+        }
         if self.cleanup.as_ref().is_some_and(|cleanup| cleanup.clock.is_empty()) {
             return wrong("cleanup.clock", "must name created, pushed or both");
         }
@@ -620,6 +624,7 @@ mod tests {
             ("\"days_to_keep\": 30,", "\"days_to_keep\": 30, \"clock\": [\"pulled\"],"),
             ("\"url\"", "\"concurrency\": 0, \"url\""),
             ("\"days_to_keep\": 30,", ""),
+            ("\"paths\"", "\"garbage_collection\": { \"close_command\": \"true\" }, \"paths\""),
         ] {
             assert!(load("config.json", &SCRIPT.replacen(from, to, 1), &[]).is_err(), "{from} -> {to}");
         }

@@ -10,7 +10,7 @@ use clean_registry::config::Config;
 use clean_registry::failure::EXIT_CODES;
 use serde_json::Value;
 
-const PAPERS: [&str; 7] = [
+const PAPERS: [&str; 8] = [
     "README.md",
     "README.ru.md",
     "ARCHITECTURE.md",
@@ -18,6 +18,7 @@ const PAPERS: [&str; 7] = [
     "CHANGELOG.md",
     "docs/safety.md",
     "docs/configuration.md",
+    "docs/garbage-collection.md",
 ];
 
 fn root() -> PathBuf {
@@ -51,7 +52,17 @@ fn spans(text: &str) -> Vec<String> {
 fn calls(line: &str) -> Vec<Vec<String>> {
     let line = line.split(" #").next().unwrap_or_default();
     let commands = line.split(['|', ';', '>']).flat_map(|part| part.split("&&"));
-    commands.filter_map(|command| arguments(&command.split_whitespace().collect::<Vec<_>>())).collect()
+    commands.filter_map(|command| arguments(&words(command))).collect()
+}
+
+/// The words of a command. What stands between single quotes is one word, or a part of one.
+fn words(command: &str) -> Vec<&str> {
+    let mut is_quoted = false;
+    let is_gap = |c: char| {
+        is_quoted ^= c == '\'';
+        c.is_whitespace() && !is_quoted
+    };
+    command.split(is_gap).filter(|word| !word.is_empty()).collect()
 }
 
 fn arguments(words: &[&str]) -> Option<Vec<String>> {
