@@ -87,18 +87,27 @@ fn completions(shell: clap_complete::Shell) -> String {
     String::from_utf8_lossy(&script).replace("clean__subcmd__registry", "clean__registry")
 }
 
+/// The configuration of a verb that needs the storage alone.
+fn storage_config(
+    arguments: &Arguments,
+    storage: &StorageArguments,
+    environment: &BTreeMap<String, String>,
+) -> Result<Config, Failure> {
+    storage.config(arguments, environment).map_err(|error| {
+        let is_missing = arguments.config.is_none() && !arguments.config_file().exists();
+        let failure = Failure::from(error);
+        let hint = "name the registry's directory with --storage, or a configuration with --config";
+        if is_missing { failure.hinted(hint) } else { failure }
+    })
+}
+
 /// What the verbs that read the storage, and need no registry, work with.
 async fn looking(
     arguments: &Arguments,
     storage: &StorageArguments,
     environment: BTreeMap<String, String>,
 ) -> Result<Looking, Failure> {
-    let mut config = storage.config(arguments, &environment).map_err(|error| {
-        let is_missing = arguments.config.is_none() && !arguments.config_file().exists();
-        let failure = Failure::from(error);
-        let hint = "name the registry's directory with --storage, or a configuration with --config";
-        if is_missing { failure.hinted(hint) } else { failure }
-    })?;
+    let mut config = storage_config(arguments, storage, &environment)?;
     if storage.is_named() {
         // It was said where to look: there is no need to ask the registry's container.
         config.registry.container.clear();
@@ -132,7 +141,7 @@ async fn on_storage(
     gc: &arguments::GcArguments,
     environment: BTreeMap<String, String>,
 ) -> Result<Exit, Failure> {
-    let config = gc.config(gc.place.config(arguments, &environment)?);
+    let config = gc.config(storage_config(arguments, &gc.place, &environment)?);
     let terminal =
         if gc.plan || arguments.output == Form::Json { Terminal::Stderr } else { Terminal::Stdout };
     log::begin(terminal, &log_file(arguments, &config), environment.get("DEBUG").map(String::as_str));
