@@ -245,6 +245,7 @@ pub fn needed(stored: &Stored, known: &Known, gone: &Removed) -> BlobSet {
         let gone = gone.get(name);
         let stays = |digest: &&Digest| gone.is_none_or(|gone| !gone.contains(*digest));
         repo.revisions.keys().filter(stays).copied().for_each(&mut root);
+        repo.lost().for_each(|(_, target)| root(target));
         repo.signatures.iter().copied().for_each(&mut root);
     }
     stored.odd.roots.iter().copied().for_each(&mut root);
@@ -270,6 +271,7 @@ fn all_gaps(stored: &Stored, known: &Known) -> Vec<StorageGap> {
     let mut gaps = stored.gaps.clone();
     gaps.extend(known.gaps(stored));
     gaps.extend(absent(stored, known));
+    gaps.extend(lost(stored));
     gaps.sort();
     gaps.dedup();
     gaps
@@ -287,6 +289,18 @@ fn absent<'a>(stored: &'a Stored, known: &'a Known) -> impl Iterator<Item = Stor
         repository: Some(repo.clone()),
         spares: Spares::Nothing,
         why: format!("the link leads to manifest {digest}, which is not stored"),
+    })
+}
+
+/// Tags whose manifest the repository no longer has. What they point at stays.
+fn lost(stored: &Stored) -> impl Iterator<Item = StorageGap> + '_ {
+    stored.repos.iter().flat_map(|(name, repo)| {
+        repo.lost().map(move |(tag, target)| StorageGap {
+            path: Place::TagCurrent { repo: name.clone(), tag: tag.clone() }.key(),
+            repository: Some(name.clone()),
+            spares: Spares::Nothing,
+            why: format!("the tag points at {target}, which the repository does not have"),
+        })
     })
 }
 

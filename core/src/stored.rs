@@ -338,6 +338,13 @@ impl StoredRepo {
         all.chain(tags).chain(uploads).max()
     }
 
+    /// What tags point at although the repository no longer has it: the link that makes the manifest exist was lost. Distribution 2.8
+    /// may serve it all the same, and the link can be written again (FACTS section 1).
+    pub fn lost(&self) -> impl Iterator<Item = (&Tag, Digest)> + '_ {
+        let pointing = self.tags.iter().filter_map(|(tag, stored)| Some((tag, stored.target?)));
+        pointing.filter(|(_, target)| !self.revisions.contains_key(target))
+    }
+
     /// The manifests that some tag points at.
     pub fn tagged(&self) -> impl Iterator<Item = Digest> + '_ {
         self.tags.values().filter_map(|tag| tag.target)

@@ -159,7 +159,8 @@ impl Wishes {
     }
 
     fn tags(&self) -> Tags {
-        if self.untagged.is_some() { Tags::Read } else { Tags::List }
+        // What a tag points at is a root even where the link that makes the manifest exist is lost.
+        Tags::Read
     }
 
     fn depth(&self) -> Depth {

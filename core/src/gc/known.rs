@@ -7,7 +7,7 @@ use super::LARGEST_MANIFEST;
 use super::references::{Certainty, Listed, References};
 use super::visited::Visited;
 use crate::name::{Digest, RepoName};
-use crate::stored::{BlobId, Blobs, Spares, StorageGap, Stored};
+use crate::stored::{BlobId, Blobs, Spares, StorageGap, Stored, StoredRepo};
 
 /// What the manifests of one storage list.
 ///
@@ -88,9 +88,10 @@ impl Known {
             again.extend(self.note_alias(alias, *target));
         }
         self.frontier.extend(again);
-        let revisions = stored.repos.values().flat_map(|repo| repo.revisions.keys());
-        for digest in revisions.chain(&stored.odd.roots) {
-            self.visit(&stored.blobs, *digest, Certainty::Manifest);
+        let lost = stored.repos.values().flat_map(StoredRepo::lost).map(|(_, target)| target);
+        let revisions = stored.repos.values().flat_map(|repo| repo.revisions.keys().copied());
+        for digest in revisions.chain(stored.odd.roots.iter().copied()).chain(lost) {
+            self.visit(&stored.blobs, digest, Certainty::Manifest);
         }
     }
 
@@ -226,10 +227,10 @@ impl Known {
         let mut gaps = Vec::new();
         for (digest, why) in self.unreadable() {
             let above = self.ancestors(&stored.blobs, digest);
-            let concerned = stored
-                .repos
-                .iter()
-                .filter(|(_, repo)| repo.revisions.keys().any(|revision| above.contains(revision)));
+            let concerned = stored.repos.iter().filter(|(_, repo)| {
+                repo.revisions.keys().any(|revision| above.contains(revision))
+                    || repo.lost().any(|(_, target)| above.contains(&target))
+            });
             let mut names: Vec<Option<&RepoName>> = concerned.map(|(name, _)| Some(name)).collect();
             // Something odd needs it: nobody knows where its layers are.
             if stored.odd.roots.iter().any(|root| above.contains(root)) {

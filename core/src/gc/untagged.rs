@@ -26,10 +26,11 @@ pub(super) fn find(
     let mut staying = Staying { stored, known, listed: stored.blobs.set(), kept: BTreeMap::new() };
     let mut candidates: BTreeMap<&RepoName, Vec<Digest>> = BTreeMap::new();
     let mut late = Vec::new();
-    for root in &stored.odd.roots {
-        match stored.blobs.find(*root) {
+    let lost = stored.repos.values().flat_map(StoredRepo::lost).map(|(_, target)| target);
+    for root in stored.odd.roots.iter().copied().chain(lost) {
+        match stored.blobs.find(root) {
             Some(blob) => staying.list_below(blob),
-            None => late.push(*root),
+            None => late.push(root),
         }
     }
     for (name, repo) in &stored.repos {

@@ -55,6 +55,7 @@ fn below(storage: &Storage, from: &Nodes) -> Nodes {
 /// What is needed while `roots` exist.
 pub fn reachable(storage: &Storage, roots: &Revisions) -> Nodes {
     let roots = roots.iter().map(|(_, node)| *node).chain(storage.odd_roots.iter().copied());
+    let roots = roots.chain(storage.repos.values().flat_map(lost));
     below(storage, &roots.collect())
 }
 
@@ -71,12 +72,17 @@ fn has_to_be_a_manifest(storage: &Storage, node: usize) -> bool {
     let as_child = all.iter().any(|parent| {
         lists(storage, *parent).contains(&node) && storage.nodes[*parent].lists.contains(&(node, How::Child))
     });
-    let is_root = storage.repos.values().any(|repo| repo.revisions.contains_key(&node));
+    let is_root = storage.repos.values().any(|repo| roots_of(repo).contains(&node));
     as_child || is_root || storage.odd_roots.contains(&node)
 }
 
 fn roots_of(repo: &Repo) -> Nodes {
-    repo.revisions.keys().copied().collect()
+    repo.revisions.keys().copied().chain(lost(repo)).collect()
+}
+
+/// What tags point at although the repository does not have it.
+fn lost(repo: &Repo) -> Nodes {
+    repo.tags.iter().flatten().copied().filter(|node| !repo.revisions.contains_key(node)).collect()
 }
 
 /// Whether a repository has a gap that spares at least so much.
@@ -138,6 +144,7 @@ pub fn untagged(storage: &Storage, removed: &Removed, age: Age) -> Revisions {
     loop {
         let needs = |(name, node): &&(RepoName, usize)| {
             let parents = kept.iter().map(|(_, node)| *node).chain(storage.odd_roots.iter().copied());
+            let parents = parents.chain(storage.repos.values().flat_map(lost));
             let listed = parents.flat_map(|parent| lists(storage, parent)).collect();
             let about = storage.nodes[*node].subject.filter(|_| !storage.nodes[*node].is_broken);
             below(storage, &listed).contains(node)

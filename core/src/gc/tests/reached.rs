@@ -252,10 +252,12 @@ fn an_untagged_manifest_is_a_root_like_any_other() {
 }
 
 #[test]
-fn a_tag_is_no_root() {
-    let mut world = World::new().image("image").tag("a", "v1", "image");
+fn what_a_tag_points_at_stays_even_if_its_revision_link_is_lost() {
+    let mut world = World::new().image("image").tag("a", "v1", "image").blob("lost");
     world.repo("a").revisions.clear();
-    assert_eq!(world.blobs().len(), 3, "without the revision link no registry serves it");
+    assert_eq!(world.blobs(), set(["lost"]));
+    let gaps: Vec<Spares> = world.decided().gaps.iter().map(|gap| gap.spares).collect();
+    assert_eq!(gaps, [Spares::Nothing], "and it is told");
 }
 
 #[test]
