@@ -209,7 +209,7 @@ enum Means {
     /// The system lets go of it when the process ends, however it ends.
     File(#[expect(dead_code, reason = "held, not read")] std::fs::File),
     #[cfg(feature = "cloud")]
-    Lease(object::lock::Lease),
+    Lease(Box<object::lock::Lease>),
 }
 
 impl StorageLock {
@@ -222,8 +222,8 @@ impl StorageLock {
     }
 
     #[cfg(feature = "cloud")]
-    const fn lease(lease: object::lock::Lease) -> Self {
-        Self(Means::Lease(lease))
+    fn lease(lease: object::lock::Lease) -> Self {
+        Self(Means::Lease(Box::new(lease)))
     }
 
     /// Gives it back, and waits until that is done. Dropped, it may still be there when the process ends.
