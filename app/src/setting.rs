@@ -165,11 +165,7 @@ fn named_storage(config: &Config, setting: &Setting) -> Result<Option<Spec>, Set
         return spec_of(driver, parameters).map(Some);
     }
     if let (Some(_), Some(registry)) = (&section.registry_config, &setting.registry) {
-        let mut parameters = registry.parameters.clone();
-        if let Some(root) = &registry.root_directory {
-            parameters.insert("rootdirectory".to_owned(), Value::String(root.clone()));
-        }
-        return spec_of(&registry.driver, &parameters).map(Some);
+        return spec_of(&registry.driver, &registry.parameters).map(Some);
     }
     let host_storage = config.paths.host_storage.as_ref().filter(|directory| directory.is_dir());
     Ok(host_storage.map(|directory| Spec::Local { directory: directory.clone() }))

@@ -31,7 +31,7 @@ impl S3 {
                 .map(str::to_owned)
                 .to_vec()
         });
-        Self { server, directory: directory }
+        Self { server, directory }
     }
 
     /// Where it is.
