@@ -10,6 +10,7 @@ mod decide;
 mod fill;
 mod finding;
 mod gc;
+mod gc_s3;
 mod memory;
 mod memory_gc;
 mod pass;
@@ -30,6 +31,8 @@ usage: bench survey [REQUEST ANSWER]   requests and wall time against real regis
        bench decide            time and memory of deciding over 100 000 and 1 000 000 tags
        bench gc DIRECTORY [--rounds 3] [--untagged 0] [--ours COMMAND]
                                a plan-only pass beside find and the registries' dry runs; so many rounds with -m as well
+       bench gc-s3 [--delay 5] [--repositories 10] [--tags 50] [OPTION VALUE]…
+                               requests and time of a plan-only collection of a bucket beside the dry run of 3.1.1
        bench memory-gc         time and memory of a collection's decision over 2.5, 5 and 10 million blobs
        bench check             all of these
        bench generate DIRECTORY [OPTION VALUE]…   writes a registry's storage; without a directory, says how much it comes to
@@ -58,6 +61,7 @@ fn run(arguments: &[&str]) -> io::Result<Verdict> {
         ["survey", request, answer] => survey::run(survey::delay(request, answer)?)?,
         ["memory"] => memory::run()?,
         ["gc", rest @ ..] => gc::run(rest)?,
+        ["gc-s3", rest @ ..] => gc_s3::run(rest)?,
         ["memory-gc"] => memory_gc::run()?,
         ["memory-gc-once", repositories] => return memory_gc::once(repositories).map(|()| Verdict::Held),
         ["decide"] => decide::run()?,

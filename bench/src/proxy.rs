@@ -86,10 +86,15 @@ impl Proxy {
         self.address
     }
 
+    /// The request lines since this, or [`Proxy::take`], was last called.
+    pub fn take_lines(&self) -> Vec<String> {
+        std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// What was asked since this was last called.
     pub fn take(&self) -> Counts {
         let mut counts = Counts::new();
-        for line in std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner)) {
+        for line in self.take_lines() {
             *counts.entry(Kind::of(&line)).or_default() += 1;
         }
         counts

@@ -62,6 +62,22 @@ async fn what_is_hidden_is_found_by_another_process_and_costs_no_copy() {
 
 #[tokio::test]
 #[ignore = "needs versitygw: run scripts/test"]
+async fn what_two_runs_have_hidden_one_after_the_other_is_the_second_ones() {
+    let server = S3::start();
+    let storage = bucket(&server).await;
+    storage.write(&key(), b"bytes".into()).await.unwrap();
+    // Of these names the second is listed first, and then the other way round.
+    for runs in [["run", "run-2"], ["run-3", "run-4"]] {
+        for run in runs {
+            let hidden = hide(&*storage, run).await;
+            assert_eq!((hidden.len(), hidden[0].run.as_str()), (1, run), "{hidden:?}");
+            storage.restore(&hidden[0]).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs versitygw: run scripts/test"]
 async fn a_purge_frees_what_is_older_too_and_nothing_that_is_newer() {
     let server = S3::start();
     let storage = bucket(&server).await;

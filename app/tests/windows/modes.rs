@@ -4,8 +4,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use clean_registry::demo::server::Generation;
 use clean_registry_core::name::Digest;
 use reqwest::StatusCode;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::hold::Held;
@@ -13,8 +15,6 @@ use super::scene::{Keeps, Pushed, Scene};
 use super::{
     GENERATIONS, PATIENCE, manifest_that_is_there, manifest_whose_layer_goes, upload_of_what_is_there,
 };
-
-const KEEPS: [Keeps; 2] = [Keeps::Nothing, Keeps::Versions];
 
 /// What is stored by now is older than this grace; what comes later is not, whatever the fractions of a second.
 const GRACE: [&str; 2] = ["--grace", "1s"];
@@ -86,10 +86,21 @@ fn assert_whole(pushed: &Pushed, what: &str) {
     assert_eq!(pushed.whole, Ok(3), "{what}");
 }
 
-#[tokio::test]
+/// Every registry on either kind of bucket, side by side: they wait more than they work.
+async fn on_each<F: Future<Output = ()> + Send + 'static>(check: impl Fn(Generation, Keeps) -> F) {
+    let mut checks = JoinSet::new();
+    for generation in GENERATIONS {
+        for keeps in [Keeps::Nothing, Keeps::Versions] {
+            checks.spawn(check(generation, keeps));
+        }
+    }
+    checks.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs registries 2.8 and 3.1.1 and an S3 server"]
 async fn what_is_hidden_while_a_request_counts_on_it_comes_back() {
-    for (generation, keeps) in GENERATIONS.into_iter().flat_map(|one| KEEPS.map(|keeps| (one, keeps))) {
+    on_each(|generation, keeps| async move {
         let what = format!("{generation:?} {keeps:?}");
         let scene = Scene::new(generation, keeps).await;
         assert_eq!(upload_of_what_is_there(&scene, quarantine).await, (true, true), "{what}");
@@ -97,23 +108,25 @@ async fn what_is_hidden_while_a_request_counts_on_it_comes_back() {
         assert_whole(&manifest_whose_layer_goes(&scene, quarantine).await, &what);
         let scene = Scene::new(generation, keeps).await;
         assert_whole(&manifest_that_is_there(&scene, quarantine).await, &what);
-    }
+    })
+    .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs registries 2.8 and 3.1.1 and an S3 server"]
 async fn a_request_that_outlives_the_wait_loses_what_it_counts_on() {
-    for keeps in KEEPS {
-        let scene = Scene::new(GENERATIONS[0], keeps).await;
+    on_each(|generation, keeps| async move {
+        let scene = Scene::new(generation, keeps).await;
         let pushed = manifest_whose_layer_goes(&scene, quarantine_without_a_wait).await;
-        assert!(pushed.is_broken(), "{keeps:?} {pushed:?}");
-    }
+        assert!(pushed.is_broken(), "{generation:?} {keeps:?} {pushed:?}");
+    })
+    .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs registries 2.8 and 3.1.1 and an S3 server"]
 async fn what_a_request_wrote_while_the_registry_was_being_closed_is_kept() {
-    for (generation, keeps) in GENERATIONS.into_iter().flat_map(|one| KEEPS.map(|keeps| (one, keeps))) {
+    on_each(|generation, keeps| async move {
         let what = format!("{generation:?} {keeps:?}");
         let scene = Scene::draining(generation, keeps).await;
         assert_eq!(upload_of_what_is_there(&scene, barrier).await, (true, true), "{what}");
@@ -121,18 +134,20 @@ async fn what_a_request_wrote_while_the_registry_was_being_closed_is_kept() {
         assert_whole(&manifest_whose_layer_goes(&scene, barrier).await, &what);
         let scene = Scene::draining(generation, keeps).await;
         assert_whole(&manifest_that_is_there(&scene, barrier).await, &what);
-    }
+    })
+    .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs registries 2.8 and 3.1.1 and an S3 server"]
 async fn what_dies_with_the_registry_was_not_accepted() {
-    for (generation, keeps) in GENERATIONS.into_iter().flat_map(|one| KEEPS.map(|keeps| (one, keeps))) {
+    on_each(|generation, keeps| async move {
         let scenes = [Scene::new(generation, keeps).await, Scene::new(generation, keeps).await];
         let layer_goes = manifest_whose_layer_goes(&scenes[0], offline).await;
         let manifest_goes = manifest_that_is_there(&scenes[1], offline).await;
         for pushed in [layer_goes, manifest_goes] {
             assert_eq!(pushed.answer, None, "{generation:?} {keeps:?} {pushed:?}");
         }
-    }
+    })
+    .await;
 }

@@ -170,6 +170,8 @@ impl Object {
         }
         let keys = notes.iter().flat_map(|(.., notes)| notes).map(|note| note.key.clone());
         let versions = scan(bucket, keys.collect::<Vec<_>>()).await?;
+        // Two runs may have written down the same version: whoever did so last has hidden it.
+        notes.sort_by(|(a, ..), (b, ..)| name_of_note(a).cmp(name_of_note(b)));
         let (mut hidden, mut spent) = (BTreeMap::new(), Vec::new());
         for (place, run, notes) in notes {
             let there: Vec<Hidden> =
@@ -177,7 +179,6 @@ impl Object {
             if there.is_empty() {
                 spent.push(place);
             }
-            // Two runs may have written down the same version.
             hidden
                 .extend(there.into_iter().map(|hidden| ((hidden.key.clone(), hidden.place.clone()), hidden)));
         }
@@ -244,6 +245,11 @@ async fn purge_at(bucket: &Bucket, places: &[(String, Place)]) -> BTreeMap<Strin
 pub(super) fn run_of_note(key: &str) -> Option<&str> {
     let (run, name) = key.strip_prefix(QUARANTINE)?.strip_prefix('/')?.split_once('/')?;
     (name.ends_with(".json") && !name.contains('/')).then_some(run)
+}
+
+/// It begins with the nanosecond it was written in.
+fn name_of_note(key: &str) -> &str {
+    key.rsplit('/').next().unwrap_or_default()
 }
 
 fn still_hidden(note: &Note, run: &str, versions: &BTreeMap<String, Vec<Version>>) -> Option<Hidden> {
