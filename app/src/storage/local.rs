@@ -14,12 +14,11 @@ use clean_registry_core::gc::LARGEST_MANIFEST;
 use clean_registry_core::name::Digest;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid, fchown, fstat, mkdirat,
-    openat, openat2, renameat_with, statat, unlinkat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
+
+mod change;
 
 use super::walk::{Walk, entry};
 use super::{
@@ -122,173 +121,6 @@ impl Local {
         }
     }
 
-    /// The folder that `key` lies in, reached without symbolic links; `None` if it is not there.
-    fn folder_of<'k>(&self, key: &'k str) -> Result<Option<(OwnedFd, &'k str)>, StorageError> {
-        let (folder, name) = key.rsplit_once('/').unwrap_or((".", key));
-        self.called(2);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
-        let opened = match openat2(&self.root, folder, flags, Mode::empty(), resolve) {
-            Err(Errno::NOSYS) => self.open_step_by_step(folder, flags),
-            opened => opened,
-        };
-        match opened {
-            Ok(folder) => Ok(Some((folder, name))),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(error) => Err(failed(key, error)),
-        }
-    }
-
-    /// As `openat2` does it, on a kernel that has none.
-    fn open_step_by_step(&self, folder: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let mut at = openat(&self.root, ".", flags, Mode::empty())?;
-        for part in folder.split('/').filter(|part| *part != ".") {
-            at = openat(&at, part, flags | OFlags::NOFOLLOW, Mode::empty())?;
-        }
-        Ok(at)
-    }
-
-    fn remove_now(&self, key: &str, folders: Folders) -> Result<(), StorageError> {
-        let Some((folder, name)) = self.folder_of(key)? else { return Ok(()) };
-        self.called(1);
-        match unlinkat(&folder, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(failed(key, error)),
-        }
-        if folders == Folders::RemoveEmpty {
-            self.remove_empty_above(key);
-        }
-        Ok(())
-    }
-
-    /// Removes the folders that `key` was the last in, from the inside out. One that is not empty ends it. What cannot be
-    /// removed takes no room worth an error.
-    fn remove_empty_above(&self, key: &str) {
-        let mut key = key;
-        while let Some((folder, _)) = key.rsplit_once('/') {
-            // `docker/registry/v2/blobs` and its like stay; a quarantine that holds nothing does not.
-            let outermost = if folder.starts_with(QUARANTINE) { 2 } else { 4 };
-            if folder.split('/').count() <= outermost {
-                return;
-            }
-            let Ok(Some((parent, name))) = self.folder_of(folder) else { return };
-            self.called(1);
-            if unlinkat(&parent, name, AtFlags::REMOVEDIR).is_err() {
-                return;
-            }
-            key = folder;
-        }
-    }
-
-    fn remove_empty_below(&self, key: &str) -> Result<u64, StorageError> {
-        let Some((parent, name)) = self.folder_of(key)? else { return Ok(0) };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let folder = match openat(&parent, name, flags, Mode::empty()) {
-            Ok(folder) => folder,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(0),
-            Err(error) => return Err(failed(key, error)),
-        };
-        let (mut removed, mut inside) = (0, Vec::new());
-        for entry in rustix::fs::Dir::new(folder).map_err(|error| failed(key, error))? {
-            let entry = entry.map_err(|error| failed(key, error))?;
-            let text = entry.file_name().to_str().unwrap_or_default().to_owned();
-            if entry.file_type() == FileType::Directory && !matches!(text.as_str(), "" | "." | "..") {
-                inside.push(text);
-            }
-        }
-        for folder in inside {
-            removed += self.remove_empty_below(&format!("{key}/{folder}"))?;
-        }
-        self.called(5);
-        match unlinkat(&parent, name, AtFlags::REMOVEDIR) {
-            Ok(()) => Ok(removed + 1),
-            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => Ok(removed),
-            Err(error) => Err(failed(key, error)),
-        }
-    }
-
-    /// Makes the folders that `key` lies in, and opens the innermost.
-    fn make_folder_of<'k>(&self, key: &'k str) -> Result<(OwnedFd, &'k str), StorageError> {
-        if let Some(there) = self.folder_of(key)? {
-            return Ok(there);
-        }
-        let (folder, _) = key.rsplit_once('/').unwrap_or((".", key));
-        for (at, _) in folder.match_indices('/').chain([(folder.len(), "")]) {
-            self.called(1);
-            match mkdirat(&self.root, &folder[..at], Mode::from_raw_mode(0o755)) {
-                Ok(()) => self.give_folder(&folder[..at]),
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(failed(key, error)),
-            }
-        }
-        self.folder_of(key)?.ok_or_else(|| failed(key, Errno::NOENT))
-    }
-
-    /// A folder that was made here belongs to whom the one around it belongs: the registry has to be able to write in it.
-    fn give_folder(&self, key: &str) {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let around = key.rsplit_once('/').map_or(".", |(around, _)| around);
-        let opened =
-            (openat(&self.root, around, flags, Mode::empty()), openat(&self.root, key, flags, Mode::empty()));
-        if let (Ok(around), Ok(made)) = opened {
-            give(&around, &made);
-        }
-    }
-
-    fn hide_now(&self, key: &str, run: &str) -> Result<(), StorageError> {
-        let Some((from, name)) = self.folder_of(key)? else { return Ok(()) };
-        let hidden = format!("{QUARANTINE}/{run}/{key}");
-        let (to, _) = self.make_folder_of(&hidden)?;
-        self.called(1);
-        match renameat_with(&from, name, &to, name, RenameFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(failed(key, error)),
-        }
-    }
-
-    fn restore_now(&self, hidden: &Hidden) -> Result<(), StorageError> {
-        let Some((from, name)) = self.folder_of(&hidden.place)? else { return Ok(()) };
-        let (to, name_there) = self.make_folder_of(&hidden.key)?;
-        self.called(1);
-        match renameat_with(&from, name, &to, name_there, RenameFlags::NOREPLACE) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(Errno::EXIST) => return self.remove_now(&hidden.place, Folders::RemoveEmpty),
-            // Not every file system can do this; none loses anything by a hard link in between.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                match rustix::fs::linkat(&from, name, &to, name_there, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::EXIST) => {
-                        return self.remove_now(&hidden.place, Folders::RemoveEmpty);
-                    }
-                    Err(error) => return Err(failed(&hidden.key, error)),
-                }
-            }
-            Err(error) => return Err(failed(&hidden.key, error)),
-        }
-        self.remove_empty_above(&hidden.place);
-        Ok(())
-    }
-
-    fn write_now(&self, key: &str, bytes: &[u8]) -> Result<(), StorageError> {
-        let (folder, name) = self.make_folder_of(key)?;
-        let written = Self::write_in(&folder, name, bytes);
-        written.map_err(|source| StorageError::Io { key: key.to_owned(), source })
-    }
-
-    fn write_in(folder: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
-        use io::Write as _;
-        let temporary = format!(".{name}.{}.clean-registry", std::process::id());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let mut file = File::from(openat(folder, &temporary, flags, Mode::from_raw_mode(0o644))?);
-        give(folder, &file);
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        let placed =
-            written.and_then(|()| Ok(renameat_with(folder, &temporary, folder, name, RenameFlags::empty())?));
-        if placed.is_err() {
-            let _ = unlinkat(folder, &temporary, AtFlags::empty());
-        }
-        placed.and_then(|()| Ok(rustix::fs::fsync(folder)?))
-    }
-
     /// Does `work` on several threads for each of `items`; each thread hands it something of its own.
     fn side_by_side<T: Sync, S: Default>(&self, items: &[T], work: impl Fn(&mut S, usize, &T) + Sync) {
         let next = AtomicUsize::new(0);
@@ -332,16 +164,6 @@ impl Local {
 fn pick<'i, T>(items: &'i [T], next: &AtomicUsize) -> Option<(usize, &'i T)> {
     let at = next.fetch_add(1, Ordering::Relaxed);
     items.get(at).map(|item| (at, item))
-}
-
-/// Lets what was made belong to whom the folder around it belongs. Only root can; others make what is theirs anyway.
-fn give(around: &impl AsFd, made: &impl AsFd) {
-    let (Ok(around), Ok(own)) = (fstat(around), fstat(made)) else { return };
-    if (around.st_uid, around.st_gid) != (own.st_uid, own.st_gid) {
-        let (owner, group) = (Uid::from_raw(around.st_uid), Gid::from_raw(around.st_gid));
-        // Without leave it stays ours, which is no worse than before.
-        let _ = fchown(made, Some(owner), Some(group));
-    }
 }
 
 fn failed(key: &str, error: Errno) -> StorageError {
