@@ -1,9 +1,7 @@
 //! What a collection of ours would remove, and what it removed.
 
-use clean_registry_core::gc::{
-    Garbage, GarbageBlob, GarbageFile, GarbageLink, GarbageManifest, GarbageUpload,
-};
-use clean_registry_core::name::{Bytes, RepoName, count};
+use clean_registry_core::gc::Garbage;
+use clean_registry_core::name::{Bytes, count};
 use clean_registry_core::plan::Freed;
 use clean_registry_core::stored::{Age, Spares, StorageGap};
 use serde::Serialize;
@@ -25,18 +23,9 @@ pub struct Planned {
     pub grace: String,
     /// What there is.
     pub holds: Holds,
-    /// The blobs that would go.
-    pub blobs: Vec<GarbageBlob>,
-    /// The manifests.
-    pub manifests: Vec<GarbageManifest>,
-    /// The layer links.
-    pub links: Vec<GarbageLink>,
-    /// The uploads.
-    pub uploads: Vec<GarbageUpload>,
-    /// What a crash of the registry left.
-    pub temporary_files: Vec<GarbageFile>,
-    /// The repositories that are empty.
-    pub repositories: Vec<RepoName>,
+    /// What would go.
+    #[serde(flatten)]
+    pub garbage: Garbage,
     /// What is broken, and what it spares.
     pub gaps: Vec<StorageGap>,
     /// Files that an interrupted collection had hidden: they would be brought back first.
@@ -92,19 +81,12 @@ impl Planned {
         wishes: &Wishes,
         scanned: &Scanned,
     ) -> Result<Self, StorageError> {
-        let Garbage { blobs, manifests, links, uploads, temporary_files, repositories } =
-            scanned.decided.garbage.clone();
         Ok(Self {
             storage: storage.location(),
             grace: wishes.grace.to_string(),
             holds: Holds::of(scanned),
             bytes: scanned.decided.garbage.bytes(),
-            blobs,
-            manifests,
-            links,
-            uploads,
-            temporary_files,
-            repositories,
+            garbage: scanned.decided.garbage.clone(),
             gaps: scanned.decided.gaps.clone(),
             hidden: storage.hidden().await?.len(),
             requests: storage.requests(),
@@ -131,38 +113,42 @@ impl Planned {
             ));
         }
         lines.extend(gap_lines(&self.gaps));
-        let manifests =
-            self.manifests.iter().map(|found| format!("  {}@{}", found.repository, found.digest.short()));
+        let manifests = self
+            .garbage
+            .manifests
+            .iter()
+            .map(|found| format!("  {}@{}", found.repository, found.digest.short()));
         lines.extend(section("Manifests that nothing needs", manifests.collect()));
         lines.extend(section(
             "Empty repositories",
-            self.repositories.iter().map(|name| format!("  {name}")).collect(),
+            self.garbage.repositories.iter().map(|name| format!("  {name}")).collect(),
         ));
         let abandoned = self
+            .garbage
             .uploads
             .iter()
             .map(|upload| format!("  {} {}: {}", upload.repository, upload.id, upload.bytes));
         lines.extend(section("Abandoned uploads", abandoned.collect()));
-        let blob_bytes: Bytes = self.blobs.iter().map(|blob| blob.bytes).sum();
+        let blob_bytes: Bytes = self.garbage.blobs.iter().map(|blob| blob.bytes).sum();
         let mut garbage = format!(
             "Garbage older than {}: {} with {blob_bytes}, {}",
             self.grace,
-            count(self.blobs.len(), "blob", "blobs"),
-            count(self.links.len(), "layer link", "layer links"),
+            count(self.garbage.blobs.len(), "blob", "blobs"),
+            count(self.garbage.links.len(), "layer link", "layer links"),
         );
-        if !self.temporary_files.is_empty() {
+        if !self.garbage.temporary_files.is_empty() {
             garbage += ", ";
-            garbage += &count(self.temporary_files.len(), "temporary file", "temporary files");
+            garbage += &count(self.garbage.temporary_files.len(), "temporary file", "temporary files");
         }
         lines.push(garbage);
         lines.push(format!("{} would be freed. Nothing has been touched.", self.bytes));
-        if uploads > self.uploads.len() {
+        if uploads > self.garbage.uploads.len() {
             lines.push(format!(
                 "hint: {} with {upload_bytes}; --uploads removes abandoned ones",
                 count(uploads, "upload is unfinished", "uploads are unfinished")
             ));
         }
-        if self.blobs.is_empty() && self.grace != AgeText(Age(0)).to_string() {
+        if self.garbage.blobs.is_empty() && self.grace != AgeText(Age(0)).to_string() {
             lines.push("hint: what is younger stays; --grace 0s shows it, too".to_owned());
         }
         lines.join("\n")
