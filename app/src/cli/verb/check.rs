@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clean_registry_core::check::{Fault, Leftovers, Severity, leftovers};
 use clean_registry_core::journal::Outcome;
 use clean_registry_core::name::count;
-use clean_registry_core::repair::{Over, Repair, audit, draw};
+use clean_registry_core::repair::{Repair, audit, draw};
 use clean_registry_core::stored::{Age, Stamp};
 use serde::Serialize;
 
@@ -247,9 +247,6 @@ fn summary(checked: &Checked) -> String {
     if !checked.repairs.is_empty() {
         let repairs = count(checked.repairs.len(), "link", "links");
         let _ = write!(text, " Nothing was changed; --repair repairs {repairs}.");
-        if checked.repairs.iter().any(|repair| repair.over == Over::Nothing) {
-            text.push_str("\nRepair before gc: to a collection, what a lost link leads to is garbage.");
-        }
     }
     text
 }
