@@ -130,17 +130,20 @@ impl Native {
     /// # Errors
     /// When another collection is at work on it.
     pub async fn undisturbed(storage: Arc<dyn Storage>, interrupt: Interrupt) -> Result<Self, GcError> {
-        let config = Config::empty();
-        let mut closed = config.clone();
-        closed.garbage_collection.native = Some(Mode::Offline);
-        let parts = Parts {
-            setting: Setting::default(),
-            reader: None,
-            wishes: config.wishes(),
+        let lock = storage.lock().await?.ok_or_else(|| GcError::Locked(storage.location()))?;
+        Ok(Self {
+            watch: Watch::default(),
+            closing: Closing::Nothing,
+            mode: Mode::Offline,
+            wishes: Config::empty().wishes(),
+            wait: WAIT_LOCAL,
+            found_at: storage.now().await?,
+            cache: None,
             memory: None,
+            storage,
             interrupt,
-        };
-        Self::find(parts, storage, &closed).await
+            lock,
+        })
     }
 
     /// The storage that is collected.

@@ -5,11 +5,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::runtime::config::{self, RegistryConfig};
 
 /// What its own collector is started with.
 const COLLECT: &str = "garbage-collect";
+
+/// How often, and how long apart, a process is looked at that cannot be looked into.
+const LOOKS: u32 = 4;
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// A registry that stores in the directory that was asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,13 +69,14 @@ pub fn storing_in(directory: &Path) -> Processes {
         if !looks_like_a_registry(&words) {
             continue;
         }
-        match look_into(&entry.path(), &words) {
+        match look_patiently(&entry.path(), &words) {
             Some((config, root)) if identity(&root) == Some(wanted) => {
                 let collects = words.iter().any(|word| word == COLLECT);
                 let doing = if collects { Doing::Collecting } else { Doing::Serving };
                 found.using.push(Process { pid, command: words.join(" "), doing, config });
             }
             Some(_) => {}
+            None if !entry.path().exists() => {}
             None => found.hidden.push((pid, words.join(" "))),
         }
     }
@@ -83,6 +89,18 @@ fn looks_like_a_registry(words: &[String]) -> bool {
     let program = words.first().and_then(|program| program.rsplit('/').next()).unwrap_or_default();
     let works = words.iter().any(|word| word == "serve" || word == COLLECT);
     program.contains("registry") && works && !program.contains("clean-registry")
+}
+
+/// A process that begins or ends just now cannot be looked into for a moment.
+fn look_patiently(process: &Path, words: &[String]) -> Option<(RegistryConfig, PathBuf)> {
+    let look = |_| {
+        let seen = look_into(process, words);
+        if seen.is_none() {
+            std::thread::sleep(MOMENT);
+        }
+        seen
+    };
+    (0..LOOKS).find_map(look)
 }
 
 /// The configuration of a process and the root directory it means, as this process can reach it; `None` if that may not be seen.
