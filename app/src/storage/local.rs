@@ -355,21 +355,14 @@ impl Storage for Local {
 
     fn now(&self) -> BoxFuture<'_, Result<Timestamp, StorageError>> {
         Box::pin(async move {
-            let key = format!("{QUARANTINE}/clock-{}", std::process::id());
-            if self.folder_of(QUARANTINE)?.is_none() {
-                // No registry stores here: nothing is written into what is somebody else's.
-                return Ok(Timestamp::now());
-            }
-            match self.write(&key, Vec::new()).await {
+            // Where no registry stores, nothing is written: it is somebody else's.
+            let Some((folder, _)) = self.folder_of(QUARANTINE)? else { return Ok(Timestamp::now()) };
+            match change::time_of(&folder) {
+                Ok(now) => Ok(now),
                 // A disk that is full is to be emptied, not to be asked for the time.
-                Err(StorageError::Io { source, .. }) if is_full(&source) => return Ok(Timestamp::now()),
-                written => written?,
+                Err(Errno::NOSPC | Errno::DQUOT) => Ok(Timestamp::now()),
+                Err(error) => Err(failed(QUARANTINE, error)),
             }
-            let seen = self.stat(&key).await?;
-            self.remove(vec![key.clone()], Folders::Keep).await;
-            self.remove_empty_folders(QUARANTINE).await?;
-            let now = seen.and_then(|entry| entry.modified.at());
-            now.ok_or_else(|| failed(&key, Errno::NOENT))
         })
     }
 
@@ -397,10 +390,6 @@ impl Storage for Local {
     fn abort<'a>(&'a self, _: &'a Multipart) -> BoxFuture<'a, Result<(), StorageError>> {
         Box::pin(async { Ok(()) })
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// `<quarantine>/<run>/<key>`

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use jiff::Timestamp;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid, fchown, fstat, mkdirat, openat,
-    openat2, renameat_with, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps, UTIME_NOW, Uid,
+    fchown, fstat, futimens, mkdirat, openat, openat2, renameat_with, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -189,5 +190,54 @@ fn give(around: &impl AsFd, made: &impl AsFd) {
         let (owner, group) = (Uid::from_raw(around.st_uid), Gid::from_raw(around.st_gid));
         // Without leave it stays ours, which is no worse than before.
         let _ = fchown(made, Some(owner), Some(group));
+    }
+}
+
+/// The time by the clock of the file system that `folder` is on, which need not be this host's: that of a file made in it. The file
+/// has no name, so that a kill leaves nothing.
+pub(super) fn time_of(folder: &OwnedFd) -> Result<Timestamp, Errno> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    match openat(folder, ".", flags, Mode::from_raw_mode(0o600)) {
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => time_of_named(folder),
+        made => modified(&made?),
+    }
+}
+
+/// The same where a file must have a name. One that a kill left is the next one's.
+fn time_of_named(folder: &OwnedFd) -> Result<Timestamp, Errno> {
+    let name = "clean-registry-clock";
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = openat(folder, name, flags, Mode::from_raw_mode(0o600))?;
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    futimens(&made, &Timestamps { last_access: now, last_modification: now })?;
+    match unlinkat(folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => modified(&made),
+        Err(error) => Err(error),
+    }
+}
+
+fn modified(file: &OwnedFd) -> Result<Timestamp, Errno> {
+    Timestamp::from_second(fstat(file)?.st_mtime).map_err(|_| Errno::OVERFLOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn telling_the_time_leaves_nothing_whether_the_file_has_a_name_or_none() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("clean-registry-clock"), "").unwrap();
+        let old = std::time::SystemTime::UNIX_EPOCH;
+        File::options()
+            .write(true)
+            .open(directory.path().join("clean-registry-clock"))
+            .and_then(|left| left.set_modified(old))
+            .unwrap();
+        let folder = OwnedFd::from(File::open(directory.path()).unwrap());
+        for told in [time_of_named(&folder), time_of(&folder)] {
+            assert!(Timestamp::now().duration_since(told.unwrap()).as_secs() < 60);
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        }
     }
 }
