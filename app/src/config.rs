@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use clean_registry_core::audit::Promises;
 use clean_registry_core::policy::Policy;
-use clean_registry_core::policy::clock::Clock;
-use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -15,6 +13,10 @@ use thiserror::Error;
 
 use crate::age::AgeText;
 use crate::gc::{EmptyFolders, Mode, Wishes};
+
+mod cleanup;
+
+pub use cleanup::{Cleanup, ClockName};
 
 /// Why there is no configuration to work with.
 #[derive(Debug, Error)]
@@ -63,7 +65,7 @@ pub enum ConfigError {
         /// The key.
         key: &'static str,
         /// What is wrong with it.
-        why: &'static str,
+        why: String,
     },
 }
 
@@ -192,59 +194,6 @@ pub struct StorageSection {
     pub gcs: Option<serde_json::Map<String, serde_json::Value>>,
     /// The parameters of the `azure` driver.
     pub azure: Option<serde_json::Map<String, serde_json::Value>>,
-}
-
-/// What to keep.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Cleanup {
-    /// An image created longer ago than this many days goes.
-    pub days_to_keep: u32,
-    /// Tags that never go: exact names.
-    #[serde(default)]
-    pub protected_tags: Vec<String>,
-    /// Tags that contain one of these never go: compared without case.
-    #[serde(default)]
-    pub protected_patterns: Vec<String>,
-    /// What the age of an image is measured by; with several the newest counts.
-    #[serde(default = "by_creation")]
-    pub clock: Vec<ClockName>,
-    /// Untagged manifests that nothing needs go this long after their last push, such as `7d`; by default never. Only the storage
-    /// shows them.
-    pub untagged: Option<AgeText>,
-}
-
-/// What the age of an image is measured by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ClockName {
-    /// When it was created, as it says itself.
-    Created,
-    /// When its tag was last pushed, as the storage tells.
-    Pushed,
-}
-
-fn by_creation() -> Vec<ClockName> {
-    vec![ClockName::Created]
-}
-
-impl Default for Cleanup {
-    fn default() -> Self {
-        Self {
-            days_to_keep: u32::MAX,
-            protected_tags: Vec::new(),
-            protected_patterns: Vec::new(),
-            clock: by_creation(),
-            untagged: None,
-        }
-    }
-}
-
-impl Cleanup {
-    fn untagged(&self) -> Option<SignedDuration> {
-        let seconds = self.untagged?.0.0;
-        Some(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)))
-    }
 }
 
 /// Where things are.
@@ -433,7 +382,8 @@ impl Config {
                 .map_err(|source| ConfigError::PasswordFile { path: file.clone(), source })?;
             registry.password = Secret(password.trim_end_matches(['\r', '\n']).to_owned());
         }
-        let wrong = |key, why| Err(ConfigError::Value { path: path.to_owned(), key, why });
+        let value = |key, why| Err(ConfigError::Value { path: path.to_owned(), key, why });
+        let wrong = |key, why: &str| value(key, why.to_owned());
         if registry.concurrency == 0 {
             return wrong("registry.concurrency", "must be at least 1");
         }
@@ -444,27 +394,16 @@ impl Config {
         if section.close_command.is_some() != section.open_command.is_some() {
             return wrong("garbage_collection.close_command", "and open_command need each other");
         }
-        if self.cleanup.as_ref().is_some_and(|cleanup| cleanup.clock.is_empty()) {
-            return wrong("cleanup.clock", "must name created, pushed or both");
+        if let Some((key, why)) = self.cleanup.as_ref().and_then(Cleanup::fault) {
+            return value(key, why);
         }
         Ok(())
     }
 
-    /// The policy that `cleanup` states; without one nothing is ever too old.
+    /// The policy that `cleanup` states; without one nothing ever goes.
     #[must_use]
     pub fn policy(&self) -> Policy {
-        let cleanup = self.cleanup.clone().unwrap_or_default();
-        let clock = cleanup.clock.iter().map(|clock| match clock {
-            ClockName::Created => Clock::Created,
-            ClockName::Pushed => Clock::Pushed,
-        });
-        Policy {
-            days_to_keep: cleanup.days_to_keep,
-            clock: clock.collect(),
-            untagged: cleanup.untagged(),
-            protected_tags: cleanup.protected_tags.into_iter().collect(),
-            protected_patterns: cleanup.protected_patterns,
-        }
+        self.cleanup.clone().unwrap_or_default().policy()
     }
 
     /// Refuses to judge without a policy.
@@ -478,12 +417,7 @@ impl Config {
     /// What the audit holds a plan against: the owner's own words.
     #[must_use]
     pub fn promises(&self) -> Promises {
-        let cleanup = self.cleanup.clone().unwrap_or_default();
-        Promises {
-            untagged: cleanup.untagged(),
-            protected_tags: cleanup.protected_tags.into_iter().collect(),
-            protected_patterns: cleanup.protected_patterns,
-        }
+        self.cleanup.clone().unwrap_or_default().promises()
     }
 
     /// Which collector: as told, else the registry's own in the container if one is named.

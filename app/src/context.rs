@@ -85,9 +85,10 @@ impl Context {
         };
         let directory = state_directory(choices.state_dir, &config, &environment);
         let state = State::new(&directory, reader.host());
+        let labels = config.policy().labels().into_iter().map(str::to_owned).collect();
         Ok(Self {
             scope: choices.repo.map_or(Ok(Scope::All), scope)?,
-            facts: Facts::load(&state.facts_path()),
+            facts: Facts::load(&state.facts_path(), labels),
             progress: Progress::new(),
             interrupt: Interrupt::listen(),
             output: choices.output,

@@ -65,7 +65,7 @@ impl World {
 }
 
 async fn take(reader: &Reader, facts_file: &Path) -> Inventory {
-    let facts = Facts::load(facts_file);
+    let facts = Facts::load(facts_file, BTreeSet::new());
     let (scope, also, progress) = (Scope::All, BTreeMap::new(), Progress::new());
     let survey = Survey { reader, facts: &facts, scope: &scope, also: &also, progress: &progress };
     let inventory = survey.take(Timestamp::now()).await.unwrap();

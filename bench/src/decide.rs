@@ -91,7 +91,8 @@ fn decide(inventory: &Inventory) -> io::Result<([f64; 4], usize)> {
     let promises = Promises {
         protected_tags: policy.protected_tags.clone(),
         protected_patterns: policy.protected_patterns.clone(),
-        untagged: policy.untagged,
+        untagged: policy.soonest_untagged(),
+        ..Promises::default()
     };
     let now = inventory.taken_at;
     let begun = cpu_seconds()?;
@@ -156,6 +157,7 @@ fn tagged(number: usize, now: Timestamp) -> (String, Manifest) {
             content,
             subject: None,
             created,
+            labels: BTreeMap::new(),
             foreign_digests: Vec::new(),
         },
     )

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::inventory::{Inventory, Powers};
 use crate::name::{Digest, RepoName, Tag};
+use crate::pattern::Patterns;
 use crate::plan::{Action, FORMAT, Plan, Step};
 
 mod repo;
@@ -58,6 +59,8 @@ pub struct Promises {
     pub protected_patterns: Vec<String>,
     /// Untagged manifests that nothing needs may go this long after their last push; `None`: never.
     pub untagged: Option<SignedDuration>,
+    /// Tags that match the second of these never go from repositories that match the first.
+    pub protect: Vec<(Patterns, Patterns)>,
 }
 
 /// Why a plan must not be applied at all.
@@ -216,6 +219,9 @@ fn check_promises(step: &Step, promises: &Promises) -> Result<(), Unsound> {
         let contains = |pattern: &String| name.to_ascii_lowercase().contains(&pattern.to_ascii_lowercase());
         promises.protected_tags.iter().any(|promised| promised == name)
             || promises.protected_patterns.iter().any(contains)
+            || promises.protect.iter().any(|(repos, tags)| {
+                repos.mean(step.repository.as_str()) && !tags.is_empty() && tags.mean(name)
+            })
     });
     match broken {
         Some(tag) => Err(Unsound::Protected { step: step.to_string(), tag: tag.clone() }),

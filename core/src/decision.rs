@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::manifest::Source;
 use crate::name::{Digest, Tag, count};
 
+mod by_rule;
+
+pub use by_rule::{Keeper, Miss, Period, Unjudged};
+
 /// What becomes of a tag or a manifest. Never without its reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -85,6 +89,14 @@ pub enum Ground {
         /// The pattern.
         pattern: String,
     },
+    /// Matches one of the patterns of `protect`.
+    Protected {
+        /// The pattern.
+        pattern: String,
+        /// The rule that says so; `None`: the policy itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+    },
     /// Something that could not be learned concerns it.
     Gap {
         /// What happened.
@@ -94,6 +106,29 @@ pub enum Ground {
     Undated {
         /// Why not.
         why: Undated,
+    },
+    /// The rule that claims it needs to know something that cannot be known of it.
+    Unjudged {
+        /// The rule.
+        rule: String,
+        /// What it is.
+        why: Unjudged,
+    },
+    /// Too short a time ago became known to the registry.
+    Grace {
+        /// The rule.
+        rule: String,
+        /// When it was created, or pushed.
+        at: Timestamp,
+        /// How long ago it must have been.
+        grace: SignedDuration,
+    },
+    /// The rule that claims it keeps it.
+    Kept {
+        /// The rule.
+        rule: String,
+        /// The ground.
+        by: Keeper,
     },
     /// Younger than the policy keeps.
     Young {
@@ -139,6 +174,8 @@ pub enum Ground {
     ListedElsewhere,
     /// A referrer about a manifest that is not to be seen here; no rule claims it.
     OrphanReferrer,
+    /// A tag that no rule claims.
+    NoRule,
     /// Untagged and unreferenced; no rule claims it.
     Unclaimed,
 }
@@ -150,7 +187,16 @@ impl fmt::Display for Ground {
             Self::ProtectedPattern { pattern } => {
                 write!(f, "protected: contains {pattern:?} of protected_patterns")
             }
+            Self::Protected { pattern, rule: None } => write!(f, "protected: matches {pattern:?}"),
+            Self::Protected { pattern, rule: Some(rule) } => {
+                write!(f, "protected: matches {pattern:?} of rule {rule:?}")
+            }
             Self::Gap { why } => write!(f, "not fully known: {why}"),
+            Self::Unjudged { rule, why } => write!(f, "rule {rule:?} cannot judge it: {why}"),
+            Self::Grace { rule, at, grace } => {
+                write!(f, "here since {at:.0}, not touched for {} (rule {rule:?})", period(*grace))
+            }
+            Self::Kept { rule, by } => write!(f, "{by} (rule {rule:?})"),
             Self::Undated { why } => write!(f, "age unknown: {why}"),
             Self::Young { created, source, age_days, keep_days } => {
                 let (age, keep, verb) = (days(*age_days), days(*keep_days), source.verb());
@@ -169,6 +215,7 @@ impl fmt::Display for Ground {
             }
             Self::ListedElsewhere => f.write_str("an index of another repository lists it"),
             Self::OrphanReferrer => f.write_str("refers to a manifest that is not here; no rule claims it"),
+            Self::NoRule => f.write_str("no rule claims it"),
             Self::Unclaimed => f.write_str("untagged and unreferenced; no rule claims it"),
         }
     }
@@ -245,6 +292,29 @@ pub enum Cause {
         /// Days that the policy keeps.
         keep_days: u32,
     },
+    /// No ground of the rule that claims it keeps it.
+    NotKept {
+        /// The rule.
+        rule: String,
+        /// What each of its grounds comes to.
+        misses: Vec<Miss>,
+    },
+    /// The rule that claims it deletes all it claims.
+    DeleteAll {
+        /// The rule.
+        rule: String,
+    },
+    /// The time that its own label names is over.
+    Expired {
+        /// The rule.
+        rule: String,
+        /// The label or annotation.
+        label: String,
+        /// When that was.
+        at: Timestamp,
+    },
+    /// A referrer about a manifest that is not in its repository.
+    Orphan,
     /// Untagged, needed by nothing, and pushed long enough ago.
     Untagged {
         /// When it was last pushed.
@@ -280,6 +350,15 @@ impl fmt::Display for Cause {
                 let (age, keep, verb) = (days(*age_days), days(*keep_days), source.verb());
                 write!(f, "{age} old ({verb} {created:.0}), older than {keep}")
             }
+            Self::NotKept { rule, misses } => {
+                for (position, miss) in misses.iter().enumerate() {
+                    write!(f, "{}{miss}", if position == 0 { "" } else { ", " })?;
+                }
+                write!(f, " (rule {rule:?})")
+            }
+            Self::DeleteAll { rule } => write!(f, "rule {rule:?} deletes all it claims"),
+            Self::Expired { rule, label, at } => write!(f, "{label} kept it until {at:.0} (rule {rule:?})"),
+            Self::Orphan => f.write_str("refers to a manifest that is not here"),
             Self::Untagged { pushed, keep, .. } => {
                 write!(f, "untagged, needed by nothing, pushed {pushed:.0}, more than {} ago", period(*keep))
             }

@@ -53,8 +53,21 @@ pub struct Repo {
     pub pushed: BTreeMap<Digest, Timestamp>,
     /// When each tag was last pushed; only a storage tells.
     pub tags_pushed: BTreeMap<Tag, Timestamp>,
+    /// When what was pulled, as far as that is watched.
+    pub pulls: Option<Pulls>,
     /// Manifests that an earlier run meant to delete and was interrupted before. They may be visible in no other way.
     pub unfinished: BTreeSet<Digest>,
+}
+
+/// When tags and manifests of a repository were pulled last. No registry's API tells; its log does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulls {
+    /// Since when every pull is known.
+    pub since: Timestamp,
+    /// The last pull of each tag by its name.
+    pub tags: BTreeMap<Tag, Timestamp>,
+    /// The last pull of each manifest by its digest.
+    pub digests: BTreeMap<Digest, Timestamp>,
 }
 
 /// Something that could not be learned. What it concerns is kept.

@@ -28,6 +28,8 @@ pub mod repair;
 pub mod usage;
 // Who needs whom.
 pub mod graph;
+// Which names are meant.
+pub mod pattern;
 // Keep on grounds, or remove for a cause.
 pub mod decision;
 // The owner's wishes, and what they come to.

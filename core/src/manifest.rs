@@ -3,6 +3,8 @@
 //! Everything optional is optional here: real registries hold manifests without `mediaType`, without `layers`, with
 //! `null` where a list should be. What cannot be read at all is an error, and the caller makes it a gap.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -40,6 +42,9 @@ pub struct Manifest {
     pub subject: Option<Digest>,
     /// When it says it was created, if it says so.
     pub created: Option<Created>,
+    /// Its annotations, and the labels of its image configuration where that was read: as many as anybody asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// Digests it lists in an algorithm other than sha256: seen, never followed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub foreign_digests: Vec<String>,
@@ -152,14 +157,24 @@ impl std::fmt::Display for Source {
     }
 }
 
-impl Created {
-    /// What an image configuration says of its creation, from its bytes; `None` if it says nothing.
+/// What an image configuration tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// When the image was created, if it says so.
+    pub created: Option<Created>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl ImageConfig {
+    /// Reads an image configuration from its bytes.
     ///
     /// # Errors
     /// When the bytes are not a JSON object, or `created` is not a text.
-    pub fn of_config(bytes: &[u8]) -> Result<Option<Self>, ManifestError> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         let text = document::config_created(bytes)?;
-        Ok(text.map(|text| Self { text, source: Source::Config }))
+        let created = text.map(|text| Created { text, source: Source::Config });
+        Ok(Self { created, labels: document::config_labels(bytes) })
     }
 }
 
@@ -175,16 +190,15 @@ impl Manifest {
         document::read(bytes, served_as)
     }
 
-    /// Takes the date of creation from the image configuration's bytes; without one there, a date found
-    /// in the annotations stands.
-    ///
-    /// # Errors
-    /// When the bytes are not a JSON object, or `created` is not a text.
-    pub fn read_config(&mut self, bytes: &[u8]) -> Result<(), ManifestError> {
-        if let Some(created) = Created::of_config(bytes)? {
-            self.created = Some(created);
+    /// Takes what its image configuration tells. Without a date there, one found in the annotations stands; an annotation stands
+    /// before a label of the same name.
+    pub fn take_config(&mut self, config: &ImageConfig) {
+        if let Some(created) = &config.created {
+            self.created = Some(created.clone());
         }
-        Ok(())
+        for (key, value) in &config.labels {
+            self.labels.entry(key.clone()).or_insert_with(|| value.clone());
+        }
     }
 
     /// The configuration that must be read to learn when this image was created.

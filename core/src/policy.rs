@@ -3,29 +3,40 @@
 //! A policy only keeps: what a rule claims and gives no ground to keep, goes; what no rule claims, stays.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::decision::{Cause, Decision, Ground, Grounds, period};
+use crate::decision::{Cause, Decision, Ground, Grounds};
 use crate::graph::Graph;
 use crate::inventory::{Concern, Gap, Inventory, Powers, Repo};
-use crate::name::{Digest, RepoName, Tag, count};
+use crate::name::{Digest, RepoName, Tag};
+use crate::pattern::Patterns;
 
+mod calendar;
 pub mod clock;
 mod closure;
+pub mod label;
+mod lines;
+mod retention;
+pub mod rule;
+mod sentence;
 mod untagged;
+pub mod version;
 
 use clock::Clock;
 use closure::Removal;
+use retention::{Retention, Said};
+use rule::{Orphans, Rule, UntaggedRule, Zone};
 use untagged::{Lists, Untagged};
 
-/// What the owner wishes: age, protected names, and what becomes of what no tag points at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// What the owner wishes: age, protected names, rules, and what becomes of what no tag points at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Policy {
-    /// An image created longer ago than this many days of 24 hours goes.
-    pub days_to_keep: u32,
+    /// The simple form: an image that no rule claims goes when it was created longer ago than this many days of 24 hours. `None`:
+    /// it stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub days_to_keep: Option<u32>,
     /// Tags that never go: exact names.
     pub protected_tags: BTreeSet<String>,
     /// Tags that contain one of these never go: compared without case.
@@ -36,11 +47,27 @@ pub struct Policy {
     /// Untagged manifests that nothing needs go this long after their last push; `None`: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub untagged: Option<SignedDuration>,
+    /// Tags that never go: patterns.
+    #[serde(skip_serializing_if = "Patterns::is_empty")]
+    pub protect: Patterns,
+    /// The rules, in order: the first that claims a tag decides about it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+    /// What becomes of referrers whose subject is gone. Only a storage shows that it is.
+    #[serde(skip_serializing_if = "is_default")]
+    pub orphans: Orphans,
+    /// Where the days of the calendar begin.
+    #[serde(skip_serializing_if = "Zone::is_utc")]
+    pub timezone: Zone,
 }
 
 /// What the simple form of the configuration says of clocks: nothing. A policy of that form hashes as it always did.
 fn is_simple(clock: &BTreeSet<Clock>) -> bool {
     *clock == BTreeSet::from([Clock::Created])
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Policy {
@@ -52,7 +79,8 @@ impl Policy {
         protected_patterns: Vec<String>,
     ) -> Self {
         let clock = BTreeSet::from([Clock::Created]);
-        Self { days_to_keep, protected_tags, protected_patterns, clock, untagged: None }
+        let days_to_keep = Some(days_to_keep);
+        Self { days_to_keep, protected_tags, protected_patterns, clock, ..Self::default() }
     }
 
     /// The digest of the policy: two plans of the same policy have the same.
@@ -65,37 +93,71 @@ impl Policy {
         Digest::of(&text)
     }
 
-    /// The grounds on which `tag` is protected, whatever it points at.
+    /// The grounds on which `tag` of `repo` is protected, whatever it points at.
     #[must_use]
-    pub fn protection(&self, tag: &Tag) -> Vec<Ground> {
+    pub fn protection(&self, repo: &RepoName, tag: &Tag) -> Vec<Ground> {
         let folded = tag.as_str().to_lowercase();
         let exact =
             self.protected_tags.contains(tag.as_str()).then(|| Ground::ProtectedTag { tag: tag.clone() });
         let patterns =
             self.protected_patterns.iter().filter(|pattern| folded.contains(&pattern.to_lowercase()));
-        exact
-            .into_iter()
-            .chain(patterns.map(|pattern| Ground::ProtectedPattern { pattern: pattern.clone() }))
-            .collect()
+        let contained = patterns.map(|pattern| Ground::ProtectedPattern { pattern: pattern.clone() });
+        let matched =
+            self.protect_lists(repo).filter(|(list, _)| !list.is_empty() && list.mean(tag.as_str()));
+        let matched = matched.map(|(list, rule)| Ground::Protected {
+            pattern: list.to_string(),
+            rule: rule.map(str::to_owned),
+        });
+        exact.into_iter().chain(contained).chain(matched).collect()
     }
-}
 
-impl fmt::Display for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verbs: Vec<&str> = self.clock.iter().map(|clock| clock.verb()).collect();
-        let days = count(self.days_to_keep, "day", "days");
-        write!(f, "remove images {} more than {days} ago", verbs.join(" and "))?;
-        if let Some(keep) = self.untagged {
-            write!(f, "; untagged manifests that nothing needs, {} after their last push", period(keep))?;
+    /// The lists of patterns that protect tags of `repo`, and the rule that says so.
+    fn protect_lists(&self, repo: &RepoName) -> impl Iterator<Item = (&Patterns, Option<&str>)> {
+        let rules = self.rules.iter().filter(|rule| rule.repos.mean(repo.as_str()));
+        std::iter::once((&self.protect, None))
+            .chain(rules.map(|rule| (&rule.protect, Some(rule.name.as_str()))))
+    }
+
+    /// How long after their last push untagged manifests of `repo` go: by the first rule for it that says anything of them, else by
+    /// the policy. `None`: never.
+    #[must_use]
+    pub fn untagged_of(&self, repo: &RepoName) -> Option<SignedDuration> {
+        let said = self.rules.iter().filter(|rule| rule.repos.mean(repo.as_str()));
+        match said.filter_map(|rule| rule.untagged).next() {
+            Some(UntaggedRule::Keep) => None,
+            Some(UntaggedRule::After(age)) => Some(age),
+            None => self.untagged,
         }
-        if !self.protected_tags.is_empty() {
-            let tags: Vec<&str> = self.protected_tags.iter().map(String::as_str).collect();
-            write!(f, "; never those tagged {}", tags.join(", "))?;
-        }
-        if !self.protected_patterns.is_empty() {
-            write!(f, "; never those whose tag contains {}", self.protected_patterns.join(", "))?;
-        }
-        f.write_str("; images of unknown age stay, and so does everything that a remaining image needs")
+    }
+
+    /// What becomes of the orphaned referrers of `repo`: by the first rule for it that says anything of them, else by the policy.
+    #[must_use]
+    pub fn orphans_of(&self, repo: &RepoName) -> Orphans {
+        let said = self.rules.iter().filter(|rule| rule.repos.mean(repo.as_str()));
+        said.filter_map(|rule| rule.orphans).next().unwrap_or(self.orphans)
+    }
+
+    /// The shortest time after which an untagged manifest of any repository may go; `None`: none ever goes.
+    #[must_use]
+    pub fn soonest_untagged(&self) -> Option<SignedDuration> {
+        let by_rules = self.rules.iter().filter_map(|rule| match rule.untagged {
+            Some(UntaggedRule::After(age)) => Some(age),
+            _ => None,
+        });
+        by_rules.chain(self.untagged).min()
+    }
+
+    /// Every clock that some age is measured by.
+    #[must_use]
+    pub fn clocks(&self) -> BTreeSet<Clock> {
+        let by_rules = self.rules.iter().filter_map(|rule| rule.clock.as_ref());
+        by_rules.chain([&self.clock]).flatten().copied().collect()
+    }
+
+    /// The labels and annotations that the rules have to know.
+    #[must_use]
+    pub fn labels(&self) -> BTreeSet<&str> {
+        self.rules.iter().flat_map(Rule::labels).collect()
     }
 }
 
@@ -118,7 +180,7 @@ pub struct RepoVerdicts {
 /// Judges everything in `inventory` by `policy`, as of `now`: per tag, then per digest.
 #[must_use]
 pub fn judge(inventory: &Inventory, policy: &Policy, now: Timestamp) -> Verdicts {
-    if policy.untagged.is_none() {
+    if policy.soonest_untagged().is_none() {
         return judge_once(inventory, policy, now, &Lists::default());
     }
     // An index that goes needs nothing: what only it listed may go as well, in whatever repository.
@@ -139,10 +201,17 @@ fn judge_once(inventory: &Inventory, policy: &Policy, now: Timestamp, lists: &Li
         let is_listed_elsewhere =
             |digest| inventory.listed_elsewhere.contains(&digest) || lists.list_outside(name, digest);
         let untagged = policy
-            .untagged
+            .untagged_of(name)
             .map(|keep| untagged::find(repo, &graph, (keep, now), is_listed_elsewhere))
             .unwrap_or_default();
-        let judge = Judge { repo, graph, gaps, policy, powers: inventory.powers, now, untagged };
+        let said = Judge::by_rules((name, repo), &graph, policy, now);
+        let orphans = match policy.orphans_of(name) {
+            // An API does not show what is untagged: a subject that is not seen may be there.
+            Orphans::Delete if inventory.storage.is_some() => Orphans::Delete,
+            _ => Orphans::Keep,
+        };
+        let powers = inventory.powers;
+        let judge = Judge { name, repo, graph, gaps, policy, powers, now, untagged, said, orphans };
         (name.clone(), judge.verdicts())
     });
     Verdicts { repos: judged.collect() }
@@ -157,6 +226,7 @@ fn by_concern(repo: &Repo) -> BTreeMap<&Concern, Vec<&Gap>> {
 }
 
 struct Judge<'a> {
+    name: &'a RepoName,
     repo: &'a Repo,
     graph: Graph<'a>,
     gaps: BTreeMap<&'a Concern, Vec<&'a Gap>>,
@@ -164,6 +234,8 @@ struct Judge<'a> {
     powers: Powers,
     now: Timestamp,
     untagged: Untagged,
+    said: BTreeMap<&'a Tag, Said>,
+    orphans: Orphans,
 }
 
 /// What is said of a tag when nothing but itself is looked at.
@@ -176,7 +248,22 @@ enum Alone {
     Follows(Digest),
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    /// What the rules say of the images of a repository; a referrer is none.
+    fn by_rules(
+        (name, repo): (&'a RepoName, &'a Repo),
+        graph: &Graph<'a>,
+        policy: &'a Policy,
+        now: Timestamp,
+    ) -> BTreeMap<&'a Tag, Said> {
+        if policy.rules.is_empty() {
+            return BTreeMap::new();
+        }
+        let images = repo.tags.iter().filter(|(tag, _)| graph.subject_of_tag(tag).is_none());
+        let images = images.filter_map(|(tag, target)| Some((tag, (*target)?)));
+        Retention { policy, name, repo, now }.judge(images)
+    }
+
     fn verdicts(&self) -> RepoVerdicts {
         let blind: Vec<Ground> =
             self.repo.blind_spots().map(|gap| Ground::Gap { why: gap.why.clone() }).collect();
@@ -203,31 +290,45 @@ impl Judge<'_> {
     }
 
     fn alone(&self, tag: &Tag, target: Option<Digest>) -> Alone {
-        let mut grounds = self.policy.protection(tag);
+        let mut grounds = self.policy.protection(self.name, tag);
         grounds.extend(self.gaps_of(tag, target));
         if let Some(subject) = self.graph.subject_of_tag(tag) {
-            if !self.repo.manifests.contains_key(&subject) {
-                grounds.push(Ground::OrphanReferrer);
-            }
-            return if grounds.is_empty() { Alone::Follows(subject) } else { Alone::Keep(grounds) };
+            let is_orphan = !self.repo.manifests.contains_key(&subject);
+            return match self.orphans {
+                _ if !grounds.is_empty() && !is_orphan => Alone::Keep(grounds),
+                _ if !is_orphan => Alone::Follows(subject),
+                Orphans::Delete if grounds.is_empty() => Alone::Expired(Cause::Orphan),
+                _ => Alone::Keep([grounds, vec![Ground::OrphanReferrer]].concat()),
+            };
         }
         let Some(digest) = target else { return Alone::Keep(grounds) };
-        match self.by_age(tag, digest) {
-            Err(ground) => grounds.push(ground),
-            Ok(cause) if grounds.is_empty() => return Alone::Expired(cause),
-            Ok(_) => {}
+        match self.image(tag, digest) {
+            Said::Keep(own) => grounds.extend(own),
+            Said::Go(cause) if grounds.is_empty() => return Alone::Expired(cause),
+            Said::Go(_) => {}
         }
         Alone::Keep(grounds)
     }
 
+    /// What the rule that claims an image says of it, else the simple form.
+    fn image(&self, tag: &Tag, digest: Digest) -> Said {
+        match (self.said.get(tag), self.policy.days_to_keep) {
+            (Some(said), _) => said.clone(),
+            (None, Some(days)) => match self.by_age(tag, digest, days) {
+                Ok(cause) => Said::Go(cause),
+                Err(ground) => Said::Keep(vec![ground]),
+            },
+            (None, None) => Said::Keep(vec![Ground::NoRule]),
+        }
+    }
+
     /// The ground that the age of an image gives, or the cause for it to go.
-    fn by_age(&self, tag: &Tag, digest: Digest) -> Result<Cause, Ground> {
+    fn by_age(&self, tag: &Tag, digest: Digest, keep_days: u32) -> Result<Cause, Ground> {
         let dated = clock::dated(self.repo, (tag, digest), &self.policy.clock, self.now);
         let dated = dated.map_err(|why| Ground::Undated { why })?;
         let (created, source) = (dated.at, dated.source);
         let age = self.now.duration_since(created);
         let age_days = age.as_hours() / 24;
-        let keep_days = self.policy.days_to_keep;
         if age > jiff::SignedDuration::from_hours(24 * i64::from(keep_days)) {
             Ok(Cause::Older { created, source, age_days, keep_days })
         } else {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::audit::{Audited, Promises, Unsound, audit};
-use crate::decision::{Cause, Decision, Ground, Undated};
-use crate::inventory::{Concern, Gap, Inventory, Powers, Repo};
+use crate::decision::{Cause, Decision, Ground, Keeper, Miss, Undated};
+use crate::inventory::{Concern, Gap, Inventory, Powers, Pulls, Repo};
 use crate::manifest::{Blob, Child, Content, Created, Manifest, Role, Source};
 use crate::name::{Bytes, Digest, MediaType, RepoName, Tag};
 use crate::plan::{Plan, Step, draw};
@@ -49,7 +49,8 @@ pub fn promises(policy: &Policy) -> Promises {
     Promises {
         protected_tags: policy.protected_tags.clone(),
         protected_patterns: policy.protected_patterns.clone(),
-        untagged: policy.untagged,
+        untagged: policy.soonest_untagged(),
+        ..Promises::default()
     }
 }
 
@@ -101,7 +102,8 @@ impl Sample {
         });
         let created = created.map(|(text, source)| Created { text: text.to_owned(), source });
         let (size, subject, foreign_digests) = (Bytes(1), None, Vec::new());
-        let manifest = Manifest { media_type, size, content, subject, created, foreign_digests };
+        let labels = BTreeMap::new();
+        let manifest = Manifest { media_type, size, content, subject, created, labels, foreign_digests };
         self.repo.manifests.insert(digest(name), Arc::new(manifest));
         self.names.insert(digest(name), name.to_owned());
         self
@@ -126,6 +128,19 @@ impl Sample {
 
     pub fn annotated(mut self, name: &str, created: &str) -> Self {
         self.edit(name).created = Some(Created { text: created.to_owned(), source: Source::Annotation });
+        self
+    }
+
+    pub fn label(mut self, name: &str, key: &str, value: &str) -> Self {
+        self.edit(name).labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Pulls have been watched for so many days; these tags were pulled so many days ago.
+    pub fn pulls(mut self, days: i64, tags: &[(&str, i64)]) -> Self {
+        let ago = |days: i64| now() - SignedDuration::from_hours(24 * days);
+        let tags = tags.iter().map(|(name, days)| (tag(name), ago(*days))).collect();
+        self.repo.pulls = Some(Pulls { since: ago(days), tags, digests: BTreeMap::new() });
         self
     }
 
@@ -271,7 +286,11 @@ impl World {
         match ground {
             Ground::ProtectedTag { tag } => format!("protected tag {tag}"),
             Ground::ProtectedPattern { pattern } => format!("pattern {pattern}"),
+            Ground::Protected { pattern, .. } => format!("protected {pattern}"),
             Ground::Gap { why } => format!("gap {why}"),
+            Ground::Unjudged { why, .. } => format!("unjudged: {why}"),
+            Ground::Grace { .. } => "grace".to_owned(),
+            Ground::Kept { by, .. } => self.keeper(by),
             Ground::Undated { why } => format!("undated {}", self.undated(why)),
             Ground::Young { age_days, .. } => format!("young {age_days}"),
             Ground::Tagged { tag } => format!("tagged {}", self.tag(tag)),
@@ -283,7 +302,21 @@ impl World {
             Ground::RecentlyPushed { .. } => "recently pushed".to_owned(),
             Ground::ListedElsewhere => "listed elsewhere".to_owned(),
             Ground::OrphanReferrer => "orphan".to_owned(),
+            Ground::NoRule => "no rule".to_owned(),
             Ground::Unclaimed => "unclaimed".to_owned(),
+        }
+    }
+
+    fn keeper(&self, by: &Keeper) -> String {
+        match by {
+            Keeper::Last { place, .. } => format!("last {place}"),
+            Keeper::Within { .. } => "within".to_owned(),
+            Keeper::WithinNewest { .. } => "within newest".to_owned(),
+            Keeper::Calendar { period, .. } => period.clone(),
+            Keeper::Pulled { .. } => "pulled".to_owned(),
+            Keeper::Semver { version, .. } => format!("semver {version}"),
+            Keeper::SemverLast { version } => format!("line {version}"),
+            Keeper::Unexpired { until, .. } => format!("until {until}"),
         }
     }
 
@@ -302,11 +335,29 @@ impl World {
     fn cause(&self, cause: &Cause) -> String {
         match cause {
             Cause::Older { age_days, .. } => format!("older {age_days}"),
+            Cause::NotKept { misses, .. } => {
+                let misses: Vec<String> = misses.iter().map(|miss| self.miss(miss)).collect();
+                format!("not {}", misses.join(", "))
+            }
+            Cause::DeleteAll { .. } => "delete all".to_owned(),
+            Cause::Expired { at, .. } => format!("expired {at}"),
+            Cause::Orphan => "orphan".to_owned(),
             Cause::Untagged { age, .. } => format!("untagged {}", age.as_hours() / 24),
             Cause::ParentGoes { parent } => format!("parent {}", self.name(*parent)),
             Cause::SubjectGoes { subject } => format!("subject {}", self.name(*subject)),
             Cause::Unfinished => "unfinished".to_owned(),
             Cause::Undo { run } => format!("undo {run}"),
+        }
+    }
+    fn miss(&self, miss: &Miss) -> String {
+        match miss {
+            Miss::Last { place, .. } => format!("last {place}"),
+            Miss::Within { .. } => "within".to_owned(),
+            Miss::WithinNewest { .. } => "within newest".to_owned(),
+            Miss::Calendar { unit } => unit.to_string(),
+            Miss::Pulled { .. } => "pulled".to_owned(),
+            Miss::Semver { .. } => "semver".to_owned(),
+            Miss::SemverLast => "line".to_owned(),
         }
     }
 }

@@ -1,3 +1,6 @@
+use clean_registry_core::policy::clock::Clock;
+use jiff::SignedDuration;
+
 use super::*;
 
 const SCRIPT: &str = r#"{
@@ -22,7 +25,7 @@ fn the_scripts_own_file_is_read_key_for_key() {
         (config.registry.user.as_str(), config.registry.password.0.as_str()),
         ("someuser", "somepass")
     );
-    assert_eq!(config.policy().days_to_keep, 30);
+    assert_eq!(config.policy().days_to_keep, Some(30));
     assert_eq!(config.policy().protected_tags.len(), 3);
     assert_eq!(config.paths.host_storage.as_deref(), Some(Path::new("/some/path")));
     assert_eq!(config.collector_mode(), CollectorMode::Exec);

@@ -10,7 +10,7 @@ use std::io::{BufRead as _, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use clean_registry_core::manifest::{Created, Manifest};
+use clean_registry_core::manifest::{ImageConfig, Manifest, ManifestError};
 use clean_registry_core::name::{Digest, RepoName, Tag};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -23,6 +23,8 @@ const FORMAT: u32 = 1;
 #[derive(Debug)]
 pub struct Facts {
     inner: Mutex<Inner>,
+    /// The labels and annotations that are kept; the others take room and serve nobody.
+    labels: BTreeSet<String>,
     /// Held by digest while a thing is being read, so that two repositories do not read it twice.
     claims: Vec<tokio::sync::Mutex<()>>,
 }
@@ -32,7 +34,7 @@ const CLAIMS: usize = 1024;
 
 impl Default for Facts {
     fn default() -> Self {
-        Self::new(Inner::default())
+        Self::new(Inner::default(), BTreeSet::new())
     }
 }
 
@@ -44,29 +46,51 @@ struct Inner {
     used: HashSet<Digest>,
     /// Manifests of this survey whose configuration has not been read; never written.
     undated: HashMap<Digest, Arc<Manifest>>,
-    /// What the configurations that this survey has read say of their creation; never written.
-    configs: HashMap<Digest, Option<Created>>,
+    /// What the configurations that this survey has read tell; never written.
+    configs: HashMap<Digest, ImageConfig>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Line<'a> {
     Format(u32),
+    Labels(BTreeSet<String>),
     Tags(RepoName, BTreeSet<Tag>),
     Manifest(Digest, std::borrow::Cow<'a, Manifest>),
     Sha256(Digest),
 }
 
 impl Facts {
-    /// Reads the cache. One that is absent, damaged or of another version is empty.
+    /// Reads the cache, which has to know these labels and annotations of every image. One that is absent, damaged, of another
+    /// version or without them is empty.
     #[must_use]
-    pub fn load(path: &Path) -> Self {
-        Self::new(read(path).unwrap_or_default())
+    pub fn load(path: &Path, labels: BTreeSet<String>) -> Self {
+        Self::new(read(path, &labels).unwrap_or_default(), labels)
     }
 
-    fn new(inner: Inner) -> Self {
+    fn new(inner: Inner, labels: BTreeSet<String>) -> Self {
         let claims = (0..CLAIMS).map(|_| tokio::sync::Mutex::new(())).collect();
-        Self { inner: Mutex::new(inner), claims }
+        Self { inner: Mutex::new(inner), labels, claims }
+    }
+
+    /// Reads a manifest from its bytes, with the annotations that are kept.
+    ///
+    /// # Errors
+    /// As [`Manifest::parse`].
+    pub fn parse(&self, bytes: &[u8], served_as: Option<&str>) -> Result<Arc<Manifest>, ManifestError> {
+        let mut manifest = Manifest::parse(bytes, served_as)?;
+        manifest.labels.retain(|key, _| self.labels.contains(key));
+        Ok(Arc::new(manifest))
+    }
+
+    /// Reads an image configuration from its bytes, with the labels that are kept.
+    ///
+    /// # Errors
+    /// As [`ImageConfig::parse`].
+    pub fn parse_config(&self, bytes: &[u8]) -> Result<ImageConfig, ManifestError> {
+        let mut config = ImageConfig::parse(bytes)?;
+        config.labels.retain(|key, _| self.labels.contains(key));
+        Ok(config)
     }
 
     /// Waits until nobody else is reading what has this digest, and keeps others from it.
@@ -88,15 +112,15 @@ impl Facts {
         self.lock().undated.insert(digest, manifest);
     }
 
-    /// What the configuration with this digest says of its creation, if this survey has read it.
+    /// The configuration with this digest, if this survey has read it.
     #[must_use]
-    pub fn config(&self, digest: Digest) -> Option<Option<Created>> {
+    pub fn config(&self, digest: Digest) -> Option<ImageConfig> {
         self.lock().configs.get(&digest).cloned()
     }
 
-    /// Notes what a configuration says.
-    pub fn note_config(&self, digest: Digest, created: Option<Created>) {
-        self.lock().configs.insert(digest, created);
+    /// Notes what a configuration tells.
+    pub fn note_config(&self, digest: Digest, config: ImageConfig) {
+        self.lock().configs.insert(digest, config);
     }
 
     /// The manifest with this digest, if it was ever read.
@@ -145,6 +169,9 @@ impl Facts {
     fn write(&self, file: &std::fs::File, tags: &BTreeMap<&RepoName, BTreeSet<Tag>>) -> std::io::Result<()> {
         let mut out = Hashing { out: BufWriter::new(file), hash: Sha256::new() };
         out.line(&Line::Format(FORMAT))?;
+        if !self.labels.is_empty() {
+            out.line(&Line::Labels(self.labels.clone()))?;
+        }
         for (repository, tags) in tags {
             out.line(&Line::Tags((*repository).clone(), tags.clone()))?;
         }
@@ -178,22 +205,24 @@ impl<W: Write> Hashing<W> {
     }
 }
 
-/// `None` unless the file ends with the digest of all that stands before it.
-fn read(path: &Path) -> Option<Inner> {
+/// `None` unless the file ends with the digest of all that stands before it, and knows these labels.
+fn read(path: &Path, labels: &BTreeSet<String>) -> Option<Inner> {
     let mut reader = BufReader::new(std::fs::File::open(path).ok()?);
     let (mut inner, mut hash, mut text) = (Inner::default(), Sha256::new(), Vec::new());
-    let mut first = true;
+    let (mut first, mut known) = (true, BTreeSet::new());
     while reader.read_until(b'\n', &mut text).ok()? > 0 {
         match serde_json::from_slice(&text).ok()? {
             Line::Format(format) if first && format == FORMAT => {}
             _ if first => return None,
+            Line::Labels(labels) => known = labels,
             Line::Tags(repository, tags) => drop(inner.tags.insert(repository, tags)),
             Line::Manifest(digest, manifest) => {
                 inner.manifests.insert(digest, Arc::new(manifest.into_owned()));
             }
             Line::Sha256(stated) => {
                 let computed: [u8; 32] = hash.finalize().into();
-                return (Digest::from_bytes(computed) == stated).then_some(inner);
+                let is_whole = Digest::from_bytes(computed) == stated;
+                return (is_whole && labels.is_subset(&known)).then_some(inner);
             }
             Line::Format(_) => return None,
         }
@@ -222,17 +251,17 @@ mod tests {
         let (repository, tag): (RepoName, Tag) = ("app".parse().unwrap(), "v1".parse().unwrap());
         let tags = BTreeMap::from([(&repository, BTreeSet::from([tag.clone()]))]);
 
-        let facts = Facts::load(&path);
+        let facts = Facts::load(&path, BTreeSet::new());
         facts.learn(one, manifest("2024-01-01T00:00:00Z"));
         facts.learn(two, manifest("2025-01-01T00:00:00Z"));
         facts.save(&path, &tags).unwrap();
 
-        let facts = Facts::load(&path);
+        let facts = Facts::load(&path, BTreeSet::new());
         assert_eq!(facts.manifest(one), Some(manifest("2024-01-01T00:00:00Z")));
         assert!(facts.knows_tag(&repository, &tag) && !facts.knows_tag(&repository, &"v2".parse().unwrap()));
         facts.save(&path, &tags).unwrap();
 
-        let facts = Facts::load(&path);
+        let facts = Facts::load(&path, BTreeSet::new());
         assert!(facts.manifest(one).is_some() && facts.manifest(two).is_none());
     }
 
@@ -249,11 +278,32 @@ mod tests {
             let mut altered = whole.clone();
             altered[position] ^= 1;
             std::fs::write(&path, altered).unwrap();
-            assert_eq!(Facts::load(&path).manifest(digest), None, "byte {position}");
+            assert_eq!(Facts::load(&path, BTreeSet::new()).manifest(digest), None, "byte {position}");
         }
         for length in 0..whole.len() - 1 {
             std::fs::write(&path, &whole[..length]).unwrap();
-            assert_eq!(Facts::load(&path).manifest(digest), None, "cut to {length}");
+            assert_eq!(Facts::load(&path, BTreeSet::new()).manifest(digest), None, "cut to {length}");
+        }
+    }
+
+    #[test]
+    fn a_cache_that_lacks_a_label_is_no_cache() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("facts.jsonl");
+        let digest = Digest::of(b"1");
+        let labels = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let facts = Facts::load(&path, labels(&["team"]));
+        let bytes = br#"{"layers":[],"annotations":{"team":"a","other":"b"}}"#;
+        let manifest = facts.parse(bytes, None).unwrap();
+        assert_eq!(manifest.labels, BTreeMap::from([("team".to_owned(), "a".to_owned())]));
+        facts.learn(digest, manifest);
+        facts.save(&path, &BTreeMap::new()).unwrap();
+        for (wanted, is_known) in [(vec![], true), (vec!["team"], true), (vec!["team", "other"], false)] {
+            assert_eq!(
+                Facts::load(&path, labels(&wanted)).manifest(digest).is_some(),
+                is_known,
+                "{wanted:?}"
+            );
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use clean_registry_core::inventory::{Concern, Gap, Inventory, Powers, Repo};
-use clean_registry_core::manifest::{Created, Manifest};
+use clean_registry_core::manifest::{ImageConfig, Manifest};
 use clean_registry_core::name::{Digest, RepoName, Tag};
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
@@ -149,9 +149,8 @@ impl Survey<'_> {
         if let Some(known) = self.facts.manifest(raw.digest) {
             return Seen::Manifest(raw.digest, known);
         }
-        match Manifest::parse(&raw.bytes, Some(raw.media_type.as_str())) {
+        match self.facts.parse(&raw.bytes, Some(raw.media_type.as_str())) {
             Ok(manifest) => {
-                let manifest = Arc::new(manifest);
                 self.facts.note_undated(raw.digest, Arc::clone(&manifest));
                 Seen::Manifest(raw.digest, manifest)
             }
@@ -256,13 +255,11 @@ impl Survey<'_> {
         if let Some(known) = known {
             return images.into_iter().zip(known).map(|(image, manifest)| (image, manifest, None)).collect();
         }
-        let created = self.created(name, config, &manifests[&images[0]]).await;
+        let read = self.config(name, config).await;
         let dated = images.into_iter().map(|image| {
             let mut manifest = Manifest::clone(&manifests[&image]);
-            match &created {
-                Ok(Some(created)) => manifest.created = Some(created.clone()),
-                // Without a date there, one found in the annotations stands.
-                Ok(None) => {}
+            match &read {
+                Ok(config) => manifest.take_config(config),
                 Err(why) => {
                     // No annotation stands in for a configuration that is there and cannot be read.
                     manifest.created = None;
@@ -276,14 +273,8 @@ impl Survey<'_> {
         dated.collect()
     }
 
-    /// What the configuration of `image` says of its creation, or why it cannot be read. Images of other repositories may
-    /// have the same one.
-    async fn created(
-        &self,
-        name: &RepoName,
-        config: Digest,
-        image: &Manifest,
-    ) -> Result<Option<Created>, String> {
+    /// What a configuration tells, or why it cannot be read. Images of other repositories may have the same one.
+    async fn config(&self, name: &RepoName, config: Digest) -> Result<ImageConfig, String> {
         if let Some(known) = self.facts.config(config) {
             return Ok(known);
         }
@@ -292,10 +283,9 @@ impl Survey<'_> {
             Ok(None) => return Err("it is not there".to_owned()),
             Err(error) => return Err(error.to_string()),
         };
-        let mut image = Manifest { created: None, ..image.clone() };
-        image.read_config(&bytes).map_err(|error| error.to_string())?;
-        self.facts.note_config(config, image.created.clone());
-        Ok(image.created)
+        let read = self.facts.parse_config(&bytes).map_err(|error| error.to_string())?;
+        self.facts.note_config(config, read.clone());
+        Ok(read)
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clean_registry_core::gc::{Known, References};
 use clean_registry_core::inventory::{Concern, Gap, Holdings, Repo};
 use clean_registry_core::layout::Place;
-use clean_registry_core::manifest::{Created, Manifest};
+use clean_registry_core::manifest::{ImageConfig, Manifest};
 use clean_registry_core::name::{Bytes, Digest, RepoName, Tag};
 use clean_registry_core::stored::{Spares, StorageGap, Stored, StoredRepo, StoredTag};
 
@@ -53,7 +53,7 @@ pub struct Seen {
 /// Every manifest that exists somewhere, or why it cannot be read. What is not stored is missing.
 type Manifests = HashMap<Digest, Result<Arc<Manifest>, String>>;
 /// What configurations say of their creation, or why they cannot be read.
-type Dates = HashMap<Digest, Result<Option<Created>, String>>;
+type Configs = HashMap<Digest, Result<ImageConfig, String>>;
 
 impl StorageSurvey<'_> {
     /// Looks through the storage.
@@ -159,7 +159,7 @@ impl StorageSurvey<'_> {
     fn parse(&self, digest: Digest, bytes: &[u8]) -> Result<Arc<Manifest>, String> {
         match self.facts.manifest(digest) {
             Some(known) => Ok(known),
-            None => Manifest::parse(bytes, None).map(Arc::new).map_err(|error| error.to_string()),
+            None => self.facts.parse(bytes, None).map_err(|error| error.to_string()),
         }
     }
 
@@ -235,22 +235,19 @@ impl StorageSurvey<'_> {
                 }
             }
         }
-        let dates = self.dates(stored, undated.iter().map(|(.., config)| *config).collect()).await;
+        let configs = self.configs(stored, undated.iter().map(|(.., config)| *config).collect()).await;
         for (name, image, config) in undated {
             if let Some(repo) = repos.get_mut(&name) {
-                self.date_image(repo, image, config, &dates);
+                self.date_image(repo, image, config, &configs);
             }
         }
     }
 
-    fn date_image(&self, repo: &mut Repo, image: Digest, config: Digest, dates: &Dates) {
+    fn date_image(&self, repo: &mut Repo, image: Digest, config: Digest, configs: &Configs) {
         let Some(manifest) = repo.manifests.get_mut(&image) else { return };
-        match dates.get(&config) {
-            Some(Ok(created)) => {
-                let mut dated = Manifest::clone(manifest);
-                // Without a date there, one found in the annotations stands.
-                dated.created = created.clone().or(dated.created);
-                *manifest = Arc::new(dated);
+        match configs.get(&config) {
+            Some(Ok(config)) => {
+                Arc::make_mut(manifest).take_config(config);
                 self.facts.learn(image, Arc::clone(manifest));
             }
             failed => {
@@ -264,31 +261,28 @@ impl StorageSurvey<'_> {
         }
     }
 
-    /// What the configurations say of their creation; one that is not stored is missing.
-    async fn dates(&self, stored: &Stored, configs: BTreeSet<Digest>) -> Dates {
-        let mut dates = Dates::new();
+    /// What the configurations tell; one that is not stored is missing.
+    async fn configs(&self, stored: &Stored, digests: BTreeSet<Digest>) -> Configs {
+        let mut configs = Configs::new();
         let mut wanted = Vec::new();
-        for config in configs {
+        for config in digests {
             let size = stored.blobs.find(config).map(|blob| stored.blobs.get(blob).size);
             if size.is_some_and(|size| size > Bytes(CONFIG_LIMIT)) {
-                dates.insert(config, Err(format!("it has more than {CONFIG_LIMIT} bytes")));
+                configs.insert(config, Err(format!("it has more than {CONFIG_LIMIT} bytes")));
             } else {
                 wanted.push(config);
             }
         }
-        for (config, read) in self.read_each(wanted, |_, bytes| created(&bytes)).await {
+        let parse = |_, bytes: Vec<u8>| self.facts.parse_config(&bytes).map_err(|error| error.to_string());
+        for (config, read) in self.read_each(wanted, parse).await {
             match read {
-                Ok(Some(created)) => drop(dates.insert(config, created)),
+                Ok(Some(parsed)) => drop(configs.insert(config, parsed)),
                 Ok(None) => {}
-                Err(why) => drop(dates.insert(config, Err(why))),
+                Err(why) => drop(configs.insert(config, Err(why))),
             }
         }
-        dates
+        configs
     }
-}
-
-fn created(config: &[u8]) -> Result<Option<Created>, String> {
-    Created::of_config(config).map_err(|error| error.to_string())
 }
 
 /// A tag leads where its link says, if that manifest exists here.

@@ -76,6 +76,7 @@ pub(super) fn read(bytes: &[u8], served_as: Option<&str>) -> Result<Manifest, Ma
     } else {
         text(document.annotations.as_ref(), CREATED).map(|text| Created { text, source: Source::Annotation })
     };
+    let labels = texts(document.annotations.as_ref());
     let content = if media_type.is_schema1() {
         schema1(document, &mut foreign_digests)?
     } else if media_type.is_index() {
@@ -84,7 +85,7 @@ pub(super) fn read(bytes: &[u8], served_as: Option<&str>) -> Result<Manifest, Ma
         image(document, &mut foreign_digests)?
     };
     let size = Bytes(bytes.len() as u64);
-    Ok(Manifest { media_type, size, content, subject, created, foreign_digests })
+    Ok(Manifest { media_type, size, content, subject, created, labels, foreign_digests })
 }
 
 /// The document's own word first, then the header's, then the shape: `manifests` makes an index, `fsLayers` schema 1,
@@ -207,6 +208,19 @@ fn parse_sha256(text: &str, foreign: &mut Vec<String>) -> Result<Option<Digest>,
 
 fn text(annotations: Option<&BTreeMap<String, Value>>, key: &str) -> Option<String> {
     Some(annotations?.get(key)?.as_str()?.to_owned())
+}
+
+fn texts(annotations: Option<&BTreeMap<String, Value>>) -> BTreeMap<String, String> {
+    let all = annotations.into_iter().flatten();
+    all.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+/// The labels of an image configuration. What is not of that shape has none: nothing is kept or removed for it alone.
+pub(super) fn config_labels(bytes: &[u8]) -> BTreeMap<String, String> {
+    let config: Option<Value> = serde_json::from_slice(bytes).ok();
+    let labels = config.as_ref().and_then(|config| config.get("config")?.get("Labels")?.as_object());
+    let all = labels.into_iter().flatten();
+    all.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 /// `created` of an image configuration; `None` where it is absent or null.

@@ -146,11 +146,28 @@ fn the_configuration_dates_the_image_and_the_annotation_stands_in() {
     );
     let dated = |config: &str| {
         let mut manifest = Manifest::parse(annotated.as_bytes(), None).unwrap();
-        manifest.read_config(config.as_bytes()).map(|()| manifest.created.unwrap())
+        ImageConfig::parse(config.as_bytes()).map(|config| {
+            manifest.take_config(&config);
+            manifest.created.unwrap()
+        })
     };
     assert_eq!(dated(r#"{"created":"1970-01-01T00:00:00Z"}"#).unwrap().source, Source::Config);
     assert_eq!(dated("{}").unwrap().source, Source::Annotation);
     assert_eq!(dated(r#"{"created":null}"#).unwrap().source, Source::Annotation);
     assert!(dated("nonsense").is_err());
     assert!(dated(r#"{"created":12}"#).is_err());
+}
+
+#[test]
+fn labels_come_from_annotations_and_from_the_configuration_and_the_former_win() {
+    let annotated = image(r#""annotations":{"team":"a","number":7,"expires":"2w"},"#, MediaType::OCI_CONFIG);
+    let mut manifest = Manifest::parse(annotated.as_bytes(), None).unwrap();
+    let config = r#"{"config":{"Labels":{"team":"b","stage":"prod","odd":null}}}"#;
+    manifest.take_config(&ImageConfig::parse(config.as_bytes()).unwrap());
+    let labels: Vec<(&str, &str)> = manifest.labels.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    assert_eq!(labels, [("expires", "2w"), ("stage", "prod"), ("team", "a")]);
+    for none in ["{}", r#"{"config":null}"#, r#"{"config":{"Labels":null}}"#, r#"{"config":{"Labels":[1]}}"#]
+    {
+        assert_eq!(ImageConfig::parse(none.as_bytes()).unwrap().labels, BTreeMap::new(), "{none}");
+    }
 }

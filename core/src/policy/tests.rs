@@ -89,7 +89,7 @@ fn an_offset_is_part_of_the_date() {
 fn days_of_the_largest_number_and_of_none_are_days() {
     let sample = || repo("app").image("A", &days_old(3000)).image("B", &seconds_old(0)).tag("a", "A");
     for (days_to_keep, fate) in [(u32::MAX, ":a stays: young 3000"), (0, ":a goes: older 3000")] {
-        let policy = Policy { days_to_keep, ..policy() };
+        let policy = Policy { days_to_keep: Some(days_to_keep), ..policy() };
         assert_eq!(world(Powers::DeleteOnly, [sample()]).fates(&policy)[0], fate);
     }
 }
@@ -976,7 +976,7 @@ fn a_policy_reads_back_as_a_sentence_and_is_known_by_its_hash() {
         "remove images created more than 30 days ago; never those tagged latest; never those whose tag contains \
          release; images of unknown age stay, and so does everything that a remaining image needs"
     );
-    let other = Policy { days_to_keep: 31, ..policy() };
+    let other = Policy { days_to_keep: Some(31), ..policy() };
     assert_eq!(policy().hash(), policy().hash());
     assert_ne!(policy().hash(), other.hash());
 }

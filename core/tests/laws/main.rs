@@ -33,7 +33,8 @@ fn sound_steps(plan: Plan, inventory: &Inventory, policy: &Policy) -> Vec<Step> 
     let promises = Promises {
         protected_tags: policy.protected_tags.clone(),
         protected_patterns: policy.protected_patterns.clone(),
-        untagged: policy.untagged,
+        untagged: policy.soonest_untagged(),
+        ..Promises::default()
     };
     let steps = plan.steps.clone();
     let audited = audit(plan, inventory, &promises).expect("the plan is sound");

@@ -81,7 +81,7 @@ impl More {
         let tag = |index: &Index| pick(repo.tags.keys().cloned().collect(), *index);
         let concerns = match self {
             Self::Days(days) => {
-                policy.days_to_keep += days;
+                policy.days_to_keep = policy.days_to_keep.map(|keep| keep + days);
                 None
             }
             Self::ProtectedTag(index) => {
@@ -266,6 +266,7 @@ fn manifest(seed: &Seed, earlier: &[Digest]) -> Manifest {
         content,
         subject: seed.subject.as_ref().map(refer),
         created,
+        labels: std::collections::BTreeMap::new(),
         foreign_digests: vec![],
     }
 }

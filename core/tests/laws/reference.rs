@@ -70,7 +70,7 @@ pub fn stays_by_itself(repo: &Repo, tag: &Tag, policy: &Policy, now: i64) -> boo
     let of_its_own = match subject(repo, tag) {
         Some(subject) => !repo.manifests.contains_key(&subject),
         None => match second_of_birth(repo, tag, digest, (policy, now)) {
-            Some(created) => now - created <= i64::from(policy.days_to_keep) * DAY,
+            Some(created) => now - created <= i64::from(policy.days_to_keep.expect("the simple form")) * DAY,
             None => true,
         },
     };
