@@ -159,12 +159,12 @@ pub enum Miss {
         /// How long ago that may be.
         within: SignedDuration,
     },
-    /// Its version does not satisfy the requirement, or it is none.
+    /// Its version does not satisfy the requirement.
     Semver {
         /// The requirement.
         requirement: String,
     },
-    /// Its version is in none of the newest lines, or it is none.
+    /// Its version is in none of the newest lines.
     SemverLast,
 }
 
@@ -178,7 +178,7 @@ impl fmt::Display for Miss {
             }
             Self::Calendar { unit } => write!(f, "not the newest of a {unit} that counts"),
             Self::Pulled { within } => write!(f, "not pulled for {}", period(*within)),
-            Self::Semver { requirement } => write!(f, "no version that is {requirement}"),
+            Self::Semver { requirement } => write!(f, "its version is not {requirement}"),
             Self::SemverLast => f.write_str("in none of the newest lines of versions"),
         }
     }

@@ -34,6 +34,13 @@ pub(super) struct Claimed<'a> {
     captures: BTreeMap<String, String>,
 }
 
+impl Claimed<'_> {
+    /// Where its version ought to stand.
+    fn version_text(&self) -> String {
+        self.captures.get("version").map_or(self.tag.as_str(), String::as_str).to_owned()
+    }
+}
+
 /// The rules over one repository.
 pub(super) struct Retention<'a> {
     pub(super) policy: &'a Policy,
@@ -74,8 +81,9 @@ impl<'a> Retention<'a> {
         captures: BTreeMap<String, String>,
     ) -> Claimed<'a> {
         let dated = clock::dated(self.repo, (tag, digest), self.clock_of(rule), self.now);
-        let version = TagVersion::read(captures.get("version").map_or(tag.as_str(), String::as_str));
-        Claimed { tag, digest, dated, version, captures }
+        let mut claimed = Claimed { tag, digest, dated, version: None, captures };
+        claimed.version = TagVersion::read(&claimed.version_text());
+        claimed
     }
 
     fn clock_of<'r>(&'r self, rule: &'r Rule) -> &'r BTreeSet<Clock> {
@@ -184,7 +192,7 @@ impl<'g, 'a> Group<'g, 'a> {
         self.images.iter().map(|image| self.say(image)).collect()
     }
 
-    /// Every ground is asked. What a ground cannot know keeps, as long as none of the others could settle it.
+    /// Every ground is asked. What a ground cannot know keeps, whatever the others say.
     fn say(&self, image: &Claimed<'_>) -> Said {
         let mut grounds = Vec::new();
         let mut misses = Vec::new();
@@ -221,11 +229,12 @@ impl<'g, 'a> Group<'g, 'a> {
     }
 
     fn unplaced(&self, image: &Claimed<'_>) -> Ground {
-        let text = || image.captures.get("version").map_or(image.tag.as_str(), String::as_str).to_owned();
         match (&self.rule.order, &image.dated) {
             (Order::Age, Err(why)) => Ground::Undated { why: why.clone() },
             (Order::Age, Ok(_)) => Ground::Undated { why: Undated::Absent },
-            (Order::Semver | Order::Natural, _) => self.unjudged(Unjudged::NoVersion { text: text() }),
+            (Order::Semver | Order::Natural, _) => {
+                self.unjudged(Unjudged::NoVersion { text: image.version_text() })
+            }
             (Order::Capture(group), _) => self.unjudged(Unjudged::NoCapture { group: group.clone() }),
         }
     }
@@ -273,32 +282,23 @@ impl<'g, 'a> Group<'g, 'a> {
 
     fn versions(&self, image: &Claimed<'_>) -> Vec<Result<Ground, Miss>> {
         let mut said = Vec::new();
+        let Some(version) = &image.version else {
+            if self.keep.semver.is_some() || self.keep.semver_last.is_some() {
+                said.push(Ok(self.unjudged(Unjudged::NoVersion { text: image.version_text() })));
+            }
+            return said;
+        };
         if let Some(requirement) = &self.keep.semver {
-            let satisfied = image.version.as_ref().filter(|version| version.satisfies(requirement));
-            let requirement = requirement.to_string();
-            said.push(match satisfied {
-                Some(version) => Ok(self.kept(Keeper::Semver { version: version.to_string(), requirement })),
-                None => Err(Miss::Semver { requirement }),
-            });
+            let (is_satisfied, requirement) = (version.satisfies(requirement), requirement.to_string());
+            let keeper = Keeper::Semver { version: version.to_string(), requirement: requirement.clone() };
+            said.push(if is_satisfied { Ok(self.kept(keeper)) } else { Err(Miss::Semver { requirement }) });
         }
         if self.keep.semver_last.is_some() {
-            said.push(match &image.version {
-                Some(version) if self.lines.contains(image.tag) => {
-                    Ok(self.kept(Keeper::SemverLast { version: version.to_string() }))
-                }
-                _ => Err(Miss::SemverLast),
-            });
-        }
-        if image.version.is_none() && !said.is_empty() && self.goes_by_versions_alone() {
-            let text = image.captures.get("version").map_or(image.tag.as_str(), String::as_str);
-            return vec![Ok(self.unjudged(Unjudged::NoVersion { text: text.to_owned() }))];
+            let keeper = Keeper::SemverLast { version: version.to_string() };
+            let is_in_line = self.lines.contains(image.tag);
+            said.push(if is_in_line { Ok(self.kept(keeper)) } else { Err(Miss::SemverLast) });
         }
         said
-    }
-
-    fn goes_by_versions_alone(&self) -> bool {
-        let others = Keep { semver: None, semver_last: None, ..self.keep.clone() };
-        others.is_empty()
     }
 }
 

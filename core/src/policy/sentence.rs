@@ -153,10 +153,10 @@ fn keep_words(rule: &Rule, keep: &Keep) -> String {
         words.push(format!("those pulled in the last {}", period(within)));
     }
     if let Some(requirement) = &keep.semver {
-        words.push(format!("versions {requirement}"));
+        words.push(format!("versions {requirement} and what is no version"));
     }
     if let Some(lines) = keep.semver_last {
-        words.push(lines_words(lines));
+        words.push(format!("{} and what is no version", lines_words(lines)));
     }
     words.join(", or ")
 }

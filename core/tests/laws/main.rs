@@ -8,6 +8,7 @@ mod naive;
 mod parsers;
 mod random;
 mod reference;
+mod rules;
 mod simulator;
 mod storage;
 
@@ -16,6 +17,7 @@ use clean_registry_core::decision::Decision;
 use clean_registry_core::inventory::Inventory;
 use clean_registry_core::journal::{Chain, FORMAT, Journal, Outcome, Record};
 use clean_registry_core::name::RepoName;
+use clean_registry_core::pattern::Patterns;
 use clean_registry_core::plan::{Action, Origin, Plan, Step, draw};
 use clean_registry_core::policy::{Policy, judge};
 use proptest::prelude::*;
@@ -34,13 +36,18 @@ fn sound_steps(plan: Plan, inventory: &Inventory, policy: &Policy) -> Vec<Step> 
         protected_tags: policy.protected_tags.clone(),
         protected_patterns: policy.protected_patterns.clone(),
         untagged: policy.soonest_untagged(),
-        ..Promises::default()
+        protect: protected(policy),
     };
     let steps = plan.steps.clone();
     let audited = audit(plan, inventory, &promises).expect("the plan is sound");
     assert_eq!(audited.stale, [], "nothing is stale");
     assert_eq!(audited.sound.plan().steps, steps);
     steps
+}
+
+fn protected(policy: &Policy) -> Vec<(Patterns, Patterns)> {
+    let by_rules = policy.rules.iter().map(|rule| (rule.repos.clone(), rule.protect.clone()));
+    by_rules.chain([(Patterns::default(), policy.protect.clone())]).collect()
 }
 
 /// What a policy removes: tags and manifests, told apart by their text.
@@ -108,14 +115,14 @@ proptest! {
 
     #[test]
     fn a_drawn_plan_passes_its_audit_with_nothing_stale(
-        inventory in random::inventory(), policy in random::policy()
+        inventory in random::inventory(), policy in rules::policy()
     ) {
         sound_steps(plan(&inventory, &policy), &inventory, &policy);
     }
 
     #[test]
     fn the_registry_is_whole_after_every_prefix_of_a_plan(
-        inventory in random::inventory(), policy in random::policy()
+        inventory in random::inventory(), policy in rules::policy()
     ) {
         let mut registry = Registry::of(&inventory);
         for step in plan(&inventory, &policy).steps {
@@ -126,7 +133,7 @@ proptest! {
 
     #[test]
     fn kept_tags_lead_where_they_led_with_all_they_need(
-        inventory in random::inventory(), policy in random::policy()
+        inventory in random::inventory(), policy in rules::policy()
     ) {
         let verdicts = judge(&inventory, &policy, now());
         let mut registry = Registry::of(&inventory);
@@ -150,7 +157,7 @@ proptest! {
 
     #[test]
     fn undoing_any_prefix_of_a_plan_restores_exactly_what_was(
-        inventory in random::inventory(), policy in random::policy(), cut in any::<prop::sample::Index>()
+        inventory in random::inventory(), policy in rules::policy(), cut in any::<prop::sample::Index>()
     ) {
         let steps = plan(&inventory, &policy).steps;
         let mut registry = Registry::of(&inventory);
@@ -161,7 +168,7 @@ proptest! {
 
     #[test]
     fn undoing_the_undoing_of_a_plan_leaves_what_the_plan_left(
-        inventory in random::inventory(), policy in random::policy()
+        inventory in random::inventory(), policy in rules::policy()
     ) {
         let mut registry = Registry::of(&inventory);
         let journal = run(&mut registry, &plan(&inventory, &policy).steps);
@@ -173,7 +180,7 @@ proptest! {
 
     #[test]
     fn undoing_a_run_that_died_in_a_step_restores_what_was_whether_the_step_happened_or_not(
-        inventory in random::inventory(), policy in random::policy(), cut in any::<prop::sample::Index>()
+        inventory in random::inventory(), policy in rules::policy(), cut in any::<prop::sample::Index>()
     ) {
         let steps = plan(&inventory, &policy).steps;
         if steps.is_empty() {
@@ -193,7 +200,7 @@ proptest! {
     #[test]
     fn one_more_ground_never_removes_more(
         inventory in random::inventory(),
-        policy in random::policy(),
+        policy in rules::policy(),
         more in random::ground(),
     ) {
         let (mut richer, mut milder) = (inventory.clone(), policy.clone());
@@ -204,7 +211,26 @@ proptest! {
     }
 
     #[test]
-    fn a_second_run_has_nothing_to_do(inventory in random::inventory(), policy in random::policy()) {
+    fn a_rule_that_keeps_more_never_removes_more(inventory in random::inventory(), policy in rules::policy()) {
+        let (before, after) = (removed(&inventory, &policy), removed(&inventory, &rules::milder(policy)));
+        let new: Vec<_> = after.difference(&before).collect();
+        prop_assert!(new.is_empty(), "{new:?}");
+    }
+
+    #[test]
+    fn what_the_owner_protects_stays_whatever_the_rules_say(
+        inventory in random::inventory(), policy in rules::policy()
+    ) {
+        for (name, what) in removed(&inventory, &policy) {
+            let broken = protected(&policy).iter().any(|(repos, tags)| {
+                !tags.is_empty() && repos.mean(name.as_str()) && tags.mean(&what)
+            });
+            prop_assert!(!broken, "{name}:{what}");
+        }
+    }
+
+    #[test]
+    fn a_second_run_has_nothing_to_do(inventory in random::inventory(), policy in rules::policy()) {
         let mut registry = Registry::of(&inventory);
         plan(&inventory, &policy).steps.iter().for_each(|step| registry.apply(step));
         prop_assert_eq!(plan(registry.inventory(), &policy).steps, []);
@@ -212,7 +238,7 @@ proptest! {
 
     #[test]
     fn a_run_after_an_interrupted_one_leaves_what_one_run_leaves(
-        inventory in random::inventory(), policy in random::policy(), cut in any::<prop::sample::Index>()
+        inventory in random::inventory(), policy in rules::policy(), cut in any::<prop::sample::Index>()
     ) {
         // Tags that by their names are about each other have no order in which none outlives the other.
         if inventory.repos.values().any(reference::has_knotted_names) {
@@ -262,7 +288,7 @@ proptest! {
 
     #[test]
     fn deciding_and_planning_the_same_twice_is_the_same(
-        inventory in random::inventory(), policy in random::policy()
+        inventory in random::inventory(), policy in rules::policy()
     ) {
         prop_assert_eq!(judge(&inventory, &policy, now()), judge(&inventory, &policy, now()));
         prop_assert_eq!(plan(&inventory, &policy), plan(&inventory, &policy));
@@ -270,7 +296,7 @@ proptest! {
 
     #[test]
     fn a_plan_is_the_same_after_writing_and_reading(
-        inventory in random::inventory(), policy in random::policy()
+        inventory in random::inventory(), policy in rules::policy()
     ) {
         let plan = plan(&inventory, &policy);
         let text = serde_json::to_string(&plan).expect("a plan always serialises");

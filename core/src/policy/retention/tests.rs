@@ -270,8 +270,8 @@ fn a_requirement_keeps_the_versions_that_satisfy_it() {
     let and_young = Keep { within: Some(days(1)), ..requirement };
     assert_eq!(
         staying(sample, &policy(vec![rule(&[], and_young)])),
-        ["2.0.0", "3.9", "v3"],
-        "but where age judges it as well, it goes by that"
+        ["2.0.0", "3.9", "dev", "v3"],
+        "whatever else the rule asks"
     );
 }
 
