@@ -34,6 +34,8 @@ pub mod pattern;
 pub mod decision;
 // The owner's wishes, and what they come to.
 pub mod policy;
+// What in a policy cannot have been meant.
+pub mod lint;
 // Ordered actions with inverses.
 pub mod plan;
 // The second pair of eyes: uses neither graph nor policy nor decision.
