@@ -344,24 +344,9 @@ impl Config {
     pub fn load(path: &Path, environment: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let mut config = Self::parse(path, &text)?;
+        let mut config: Self = parse(path, &text)?;
         config.resolve(path, environment)?;
         Ok(config)
-    }
-
-    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-        let parsed = if is_json {
-            serde_json::from_str(text).map_err(|error| error.to_string())
-        } else {
-            // What follows the first line shows the file around the error, passwords and all.
-            serde_saphyr::from_str(text).map_err(|error| first_line(&error.to_string()))
-        };
-        parsed.map_err(|message: String| ConfigError::Malformed {
-            path: path.to_owned(),
-            nearest: nearest_key(&message),
-            message,
-        })
     }
 
     fn resolve(&mut self, path: &Path, environment: &BTreeMap<String, String>) -> Result<(), ConfigError> {
@@ -449,6 +434,25 @@ impl Config {
     pub const fn timeout(&self) -> Duration {
         Duration::from_secs(self.registry.timeout_seconds)
     }
+}
+
+/// Reads a text of the form that the name of its file tells: JSON, or else YAML.
+///
+/// # Errors
+/// When it is not of the form, with the line, and the nearest known key where one is unknown.
+pub fn parse<T: de::DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let parsed = if is_json {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    } else {
+        // What follows the first line shows the file around the error, passwords and all.
+        serde_saphyr::from_str(text).map_err(|error| first_line(&error.to_string()))
+    };
+    parsed.map_err(|message: String| ConfigError::Malformed {
+        path: path.to_owned(),
+        nearest: nearest_key(&message),
+        message,
+    })
 }
 
 fn first_line(message: &str) -> String {

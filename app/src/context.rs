@@ -1,6 +1,6 @@
 //! What every verb works with, resolved once from what was asked for, the configuration and the environment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::survey::{Scope, Seen, Sought, StorageSurvey, Survey, earlier, note_un
 const RETRIES: u32 = 5;
 
 /// What was asked for beside the configuration.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Choices<'a> {
     /// The state directory, before the configuration's.
     pub state_dir: Option<&'a Path>,
@@ -35,6 +35,8 @@ pub struct Choices<'a> {
     pub repo: Option<&'a str>,
     /// The form of what goes to standard output.
     pub output: Output,
+    /// Labels and annotations to learn beside those of the policy.
+    pub labels: BTreeSet<String>,
 }
 
 /// What every verb works with.
@@ -85,7 +87,8 @@ impl Context {
         };
         let directory = state_directory(choices.state_dir, &config, &environment);
         let state = State::new(&directory, reader.host());
-        let labels = config.policy().labels().into_iter().map(str::to_owned).collect();
+        let mut labels = choices.labels.clone();
+        labels.extend(config.policy().labels().into_iter().map(str::to_owned));
         Ok(Self {
             scope: choices.repo.map_or(Ok(Scope::All), scope)?,
             facts: Facts::load(&state.facts_path(), labels),

@@ -6,6 +6,7 @@
 
 pub mod age;
 pub mod apply;
+pub mod cases;
 pub mod cli;
 pub mod collect;
 pub mod config;

@@ -38,6 +38,8 @@ pub mod policy;
 pub mod lint;
 // Ordered actions with inverses.
 pub mod plan;
+// What another policy would do differently.
+pub mod compare;
 // The second pair of eyes: uses neither graph nor policy nor decision.
 pub mod audit;
 // What the registry's own collector would lose.

@@ -45,6 +45,18 @@ Examples:
 
 --repair does what check has shown as `repair:` and nothing else. Each repair is written to the journal.";
 
+const CASES: &str = r#"A table:
+  now: 2026-11-24T12:00:00Z        # by default the present
+  repositories:
+    ci/app:
+      latest: { same_as: main-9, expect: keep, because: protected }
+      main-9: { age: 2d, expect: keep }
+      main-8: { age: 40d, pulled: 3d, expect: keep }
+      main-7: { age: 90d, expect: remove }
+      odd:    { labels: { quay.expires-after: 2w }, expect: keep }   # of unknown age
+
+Ends with exit code 4 if something else would become of a tag."#;
+
 const VERIFY: &str = "Examples:
   clean-registry verify --storage /var/lib/registry
   clean-registry verify --storage /var/lib/registry --output json
@@ -171,6 +183,9 @@ pub enum Verb {
         /// Show what stays as well, with all the reasons
         #[arg(long)]
         all: bool,
+        /// Show what the policy of another configuration would do differently, tag by tag and in bytes
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "all"])]
+        compare: Option<PathBuf>,
     },
     /// Do exactly what a saved plan says; what has changed since is left alone
     Apply {
@@ -318,14 +333,28 @@ pub enum By {
 }
 
 /// What to look at a configuration for.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum ConfigVerb {
-    /// Check the file
-    Check,
+    /// Check the file, and tell what in its policy cannot have been meant
+    Check {
+        /// Look at the registry as well: patterns that match nothing there, repositories that would be emptied
+        #[arg(long)]
+        online: bool,
+    },
     /// Print the JSON Schema of the file
-    Schema,
-    /// Read the policy back as a sentence
+    Schema {
+        /// That of a file of cases for config test
+        #[arg(long)]
+        cases: bool,
+    },
+    /// Read the policy back as plain sentences
     Explain,
+    /// Try the policy on a table of tags and what ought to become of each
+    #[command(after_help = CASES)]
+    Test {
+        /// The table, JSON or YAML
+        file: PathBuf,
+    },
 }
 
 #[cfg(test)]

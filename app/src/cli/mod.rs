@@ -5,12 +5,13 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser as _};
+use clean_registry_core::policy::Policy;
 
 pub mod arguments;
 pub mod log;
 pub mod verb;
 
-use arguments::{Arguments, Form, StorageArguments, Verb};
+use arguments::{Arguments, ConfigVerb, Form, StorageArguments, Verb};
 use log::Terminal;
 use verb::check::{Depths, Repairs};
 
@@ -74,7 +75,10 @@ async fn dispatch(arguments: &Arguments, environment: BTreeMap<String, String>) 
             let looking = looking(arguments, storage, environment).await?;
             verb::verify::run(&looking, arguments.two_forms()).await
         }
-        Verb::Config { what } => verb::config::run(arguments, *what, &environment),
+        Verb::Config { what: ConfigVerb::Check { online: true } } => {
+            on_registry(arguments, arguments.verb.as_ref().unwrap_or(&Verb::Run), environment).await
+        }
+        Verb::Config { what } => verb::config::run(arguments, what, &environment),
         Verb::Gc(gc) => on_storage(arguments, gc, environment).await,
         verb => on_registry(arguments, verb, environment).await,
     }
@@ -158,20 +162,33 @@ async fn on_context(
     config: Config,
     environment: BTreeMap<String, String>,
 ) -> Result<Exit, Failure> {
+    let other = match verb {
+        Verb::Plan { compare: Some(file), .. } => Some(verb::compare::policy_of(file, &environment)?),
+        _ => None,
+    };
     let choices = Choices {
         state_dir: arguments.state_dir.as_deref(),
         repo: arguments.repo.as_deref(),
         output: arguments.two_forms(),
+        labels: other.iter().flat_map(Policy::labels).map(str::to_owned).collect(),
     };
     let ctx = Context::new(&choices, config, environment).await?;
     let collect_when = if arguments.always_collect { CollectWhen::Always } else { CollectWhen::Deleted };
+    match (verb, other) {
+        (Verb::Plan { .. }, Some(other)) => verb::compare::run(&ctx, &other).await,
+        (verb, _) => one_verb(&ctx, verb, collect_when).await,
+    }
+}
+
+async fn one_verb(ctx: &Context, verb: &Verb, collect_when: CollectWhen) -> Result<Exit, Failure> {
     match verb {
-        Verb::Plan { out, all } => verb::plan::run(&ctx, out.as_deref(), (*all).into()).await,
-        Verb::Apply { file } => verb::apply::run(&ctx, file, collect_when).await,
-        Verb::Explain { reference } => verb::explain::run(&ctx, reference).await,
-        Verb::Undo { run } => verb::undo::run(&ctx, run.as_deref()).await,
-        Verb::Runs => verb::runs::run(&ctx),
-        _ => verb::run::run(&ctx, collect_when).await,
+        Verb::Config { .. } => verb::config::check_online(ctx).await,
+        Verb::Plan { out, all, .. } => verb::plan::run(ctx, out.as_deref(), (*all).into()).await,
+        Verb::Apply { file } => verb::apply::run(ctx, file, collect_when).await,
+        Verb::Explain { reference } => verb::explain::run(ctx, reference).await,
+        Verb::Undo { run } => verb::undo::run(ctx, run.as_deref()).await,
+        Verb::Runs => verb::runs::run(ctx),
+        _ => verb::run::run(ctx, collect_when).await,
     }
 }
 
