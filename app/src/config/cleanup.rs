@@ -196,13 +196,12 @@ fn offset(text: &str) -> Option<Offset> {
 /// A rule, checked.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "RawRule")]
-#[schemars(with = "RawRule")]
+#[schemars(with = "RawRule", rename = "Rule")]
 pub struct RuleSection(pub Rule);
 
 /// One rule. It claims the tags that match `tags` in the repositories that match `repos`; the first rule that claims a tag decides.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Rule")]
 struct RawRule {
     /// What it is called in reasons.
     name: String,

@@ -5,6 +5,7 @@ mod stage;
 mod doing;
 mod interrupted;
 mod looking;
+mod policy;
 mod refusing;
 mod secrets;
 mod storage;

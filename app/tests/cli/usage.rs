@@ -97,6 +97,8 @@ fn help() {
           --out <FILE>       Save the plan, to be reviewed and given to apply
           --all              Show what stays as well, with all the reasons
           --state-dir <DIR>  The directory of the journal, the vault and the cache
+          --compare <FILE>   Show what the policy of another configuration would do differently, tag by
+                             tag and in bytes
           --log-file <FILE>  The log file, beside the terminal [default: /var/logs/clean-registry.log]
           --output <OUTPUT>  What standard output carries; with json the log goes to standard error
                              [default: text] [possible values: text, json, csv]
@@ -138,7 +140,7 @@ fn an_unknown_key_in_json() {
     shown!(stage.run(""), @r#"
     exit code 2
     -- stderr
-    error: configuration config.json: unknown field `days_to_keeep`, expected one of `days_to_keep`, `protected_tags`, `protected_patterns`, `clock`, `untagged` at line 3 column 19
+    error: configuration config.json: unknown field `days_to_keeep`, expected one of `days_to_keep`, `protected_tags`, `protected_patterns`, `protect`, `clock`, `untagged`, `referrers`, `timezone`, `rules` at line 3 column 19
     hint: did you mean "days_to_keep"?
     "#);
 }
@@ -150,7 +152,7 @@ fn an_unknown_key_in_yaml() {
     shown!(stage.run("plan --config config.yml"), @r#"
     exit code 2
     -- stderr
-    error: configuration config.yml: line 4 column 3: unknown field `day_to_keep`, expected one of days_to_keep, protected_tags, protected_patterns, clock, untagged
+    error: configuration config.yml: line 4 column 3: unknown field `day_to_keep`, expected one of days_to_keep, protected_tags, protected_patterns, protect, clock, untagged, referrers, timezone, rules
     hint: did you mean "days_to_keep"?
     "#);
 }
@@ -194,13 +196,21 @@ fn the_configuration_in_words() {
     shown!(Stage::new(NOWHERE).run("config explain"), @r"
     exit code 0
     -- stdout
-    Remove images created more than 30 days ago; never those tagged latest; never those whose tag contains release; images of unknown age stay, and so does everything that a remaining image needs. Then collect no garbage.
+    Remove images created more than 30 days ago.
+    Never those tagged latest.
+    Never those whose tag contains release.
+    Images of unknown age stay, and so does everything that a remaining image needs.
+    Then collect no garbage.
     ");
     let stage = Stage::new(NOWHERE).configure(|config| config["registry"]["container"] = "registry".into());
     shown!(stage.run("config explain"), @r"
     exit code 0
     -- stdout
-    Remove images created more than 30 days ago; never those tagged latest; never those whose tag contains release; images of unknown age stay, and so does everything that a remaining image needs. Then collect garbage from the storage if this host can reach it, else in container registry while it runs.
+    Remove images created more than 30 days ago.
+    Never those tagged latest.
+    Never those whose tag contains release.
+    Images of unknown age stay, and so does everything that a remaining image needs.
+    Then collect garbage from the storage if this host can reach it, else in container registry while it runs.
     ");
     shown!(stage.run("config explain --output json"), @r#"
     exit code 0
@@ -220,7 +230,9 @@ fn the_configuration_in_words() {
 #[test]
 fn the_configuration_has_a_schema() {
     let schema = Stage::bare().run("config schema").json();
-    assert_eq!(schema["$defs"]["Cleanup"]["required"], serde_json::json!(["days_to_keep"]));
+    assert_eq!(schema["$defs"]["Rule"]["required"], serde_json::json!(["name"]));
+    let cases = Stage::bare().run("config schema --cases").json();
+    assert_eq!(cases["$defs"]["Case"]["required"], serde_json::json!(["expect"]));
 }
 
 #[test]
