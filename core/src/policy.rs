@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::decision::{Cause, Decision, Ground, Grounds};
+use crate::gc::Removed;
 use crate::graph::Graph;
 use crate::inventory::{Concern, Gap, Inventory, Powers, Repo};
 use crate::name::{Digest, RepoName, Tag};
@@ -27,7 +28,7 @@ pub mod version;
 use clock::Clock;
 use closure::Removal;
 use retention::{Retention, Said};
-use rule::{Orphans, Rule, UntaggedRule, Zone};
+use rule::{Keep, Orphans, Rule, Then, UntaggedRule, Zone};
 use untagged::{Lists, Untagged};
 
 /// What the owner wishes: age, protected names, rules, and what becomes of what no tag points at.
@@ -147,6 +148,37 @@ impl Policy {
         by_rules.chain(self.untagged).min()
     }
 
+    /// The policy in its parts, each under the name of its rule: all of it, but nothing goes by any other rule. The simple form is
+    /// the rule `days_to_keep`, and what is said of untagged manifests in general the rule `untagged`.
+    #[must_use]
+    pub fn parts(&self) -> Vec<(String, Self)> {
+        let still = Rule { order: rule::Order::Natural, untagged: None, orphans: None, ..Rule::named("") };
+        let keep_all = Then::Keep(Box::new(Keep { last: Some(u32::MAX), ..Keep::default() }));
+        let held = |rule: &Rule| {
+            let then = if rule.then == Then::Nothing { Then::Nothing } else { keep_all.clone() };
+            let (name, repos, tags) = (rule.name.clone(), rule.repos.clone(), rule.tags.clone());
+            Rule { name, repos, tags, then, protect: rule.protect.clone(), ..still.clone() }
+        };
+        let held: Vec<Rule> = self.rules.iter().map(held).collect();
+        let nothing = Self { rules: held, days_to_keep: None, untagged: None, ..self.clone() };
+        let mut parts = Vec::new();
+        for (position, rule) in self.rules.iter().enumerate() {
+            let mut part = nothing.clone();
+            part.rules[position] = rule.clone();
+            parts.push((rule.name.clone(), part));
+        }
+        if self.days_to_keep.is_some() {
+            parts.push((
+                "days_to_keep".to_owned(),
+                Self { days_to_keep: self.days_to_keep, ..nothing.clone() },
+            ));
+        }
+        if self.untagged.is_some() {
+            parts.push(("untagged".to_owned(), Self { untagged: self.untagged, ..nothing }));
+        }
+        parts
+    }
+
     /// Every clock that some age is measured by.
     #[must_use]
     pub fn clocks(&self) -> BTreeSet<Clock> {
@@ -175,6 +207,18 @@ pub struct RepoVerdicts {
     pub tags: BTreeMap<Tag, Decision>,
     /// A decision for every manifest that was read.
     pub manifests: BTreeMap<Digest, Decision>,
+}
+
+impl Verdicts {
+    /// The manifests that go.
+    #[must_use]
+    pub fn removed(&self) -> Removed {
+        let gone = |judged: &RepoVerdicts| {
+            let going = judged.manifests.iter().filter(|(_, decision)| !decision.is_keep());
+            going.map(|(digest, _)| *digest).collect()
+        };
+        self.repos.iter().map(|(name, judged)| (name.clone(), gone(judged))).collect()
+    }
 }
 
 /// Judges everything in `inventory` by `policy`, as of `now`: per tag, then per digest.

@@ -22,6 +22,7 @@ use crate::storage::{Depth, Storage, StorageError, absolute};
 
 pub mod content;
 pub mod repair;
+mod rules;
 
 /// What the verbs that look at a storage work with.
 #[derive(Debug)]

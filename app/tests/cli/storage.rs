@@ -495,3 +495,30 @@ fn a_storage_that_is_none_is_refused() {
     hint: it belongs to usage
     ");
 }
+
+#[test]
+fn what_each_rule_would_free() {
+    let shelf = Shelf::new();
+    let rules = r#"
+      - { name: api, repos: shop/api, tags: "1.0", delete: all }
+      - { name: whole api, repos: shop/api, delete: all }
+      - { name: web, repos: shop/web, delete: all }"#;
+    shelf
+        .stage
+        .write("policy.yml", &format!("storage: {{ directory: registry }}\ncleanup:\n  rules:{rules}\n"));
+    let usage = shelf.stage.run("usage --config policy.yml --output json").json();
+    let bytes = |rule: usize| usage["rules"][rule]["bytes"].as_u64().unwrap();
+    assert_eq!(usage["rules"][0]["rule"], "api");
+    assert_eq!((bytes(0), bytes(1)), (0, 0), "each leaves the image to the other's tag");
+    let web = usage["repositories"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|line| line["repository"] == "shop/web")
+        .unwrap();
+    let left = usage["rules"][2]["manifests"].as_u64().unwrap();
+    assert_eq!(left, 1, "what is there by digest alone stays");
+    assert!(bytes(2) > 2048 && bytes(2) < web["unique"].as_u64().unwrap() + 1, "{usage}");
+    let text = shelf.stage.run("usage --config policy.yml").stdout;
+    assert!(text.contains("freed by the rule: web (1 manifest)"), "{text}");
+}

@@ -40,8 +40,7 @@ pub async fn run(looking: &Looking, by: By, form: Form) -> Result<Exit, Failure>
     let storage = &*looking.storage;
     let Seen { stored, known, .. } = Seen::of(storage, Depth::Everything).await?;
     let usage = usage(&stored, &known, &Settings::blobs_only(Stamp::of(looking.now), GRACE));
-    // What the rules of a policy would remove is known once the storage has been surveyed.
-    let rules: Vec<RuleUsage> = Vec::new();
+    let rules = if looking.config.cleanup.is_some() { looking.usage_by_rule().await? } else { Vec::new() };
     match form {
         Form::Json => print_json(&shown(storage.location(), &usage, &rules, by))?,
         Form::Csv => print(csv(&usage, by).trim_end()),
