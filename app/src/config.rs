@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::age::AgeText;
 use crate::gc::{EmptyFolders, Mode, Wishes};
+use crate::pulls::PullsSection;
 
 mod cleanup;
 
@@ -108,6 +109,9 @@ pub struct Config {
     /// How garbage is collected after a deletion.
     #[serde(default)]
     pub garbage_collection: GarbageCollection,
+    /// Where pulls are written down, for rules with `pulled_within`.
+    #[serde(default)]
+    pub pulls: PullsSection,
     /// Where the log goes.
     #[serde(default)]
     pub log: Log,
@@ -332,6 +336,7 @@ impl Config {
             paths: Paths::default(),
             storage: StorageSection::default(),
             garbage_collection: GarbageCollection::default(),
+            pulls: PullsSection::default(),
             log: Log::default(),
             state_dir: None,
         }

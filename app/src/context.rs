@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
+use crate::pulls::Watched;
 use crate::registry::{Credentials, Options, Reader, Secret, connect, docker_credentials};
 use crate::report::Output;
 use crate::scan::ScanError;
@@ -140,10 +141,14 @@ impl Context {
         also: &BTreeMap<RepoName, Sought>,
     ) -> Result<Inventory, Failure> {
         tracing::debug!("surveying {}", self.reader.host());
-        let inventory = tokio::select! {
+        let watched = Watched::read(&self.config.pulls)?;
+        let mut inventory = tokio::select! {
             inventory = self.look(scope, also) => inventory?,
             () = self.interrupt.set() => return Err(Failure::new(Exit::Interrupted, "interrupted; nothing was done")),
         };
+        for (name, repo) in &mut inventory.repos {
+            repo.pulls = watched.as_ref().map(|watched| watched.of(name));
+        }
         for gap in inventory.gap_lines() {
             tracing::warn!("not fully known, kept: {gap}");
         }

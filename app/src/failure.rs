@@ -197,6 +197,13 @@ impl From<crate::registry::Refusal> for Failure {
     }
 }
 
+impl From<crate::pulls::PullsError> for Failure {
+    fn from(error: crate::pulls::PullsError) -> Self {
+        Self::new(Exit::Unsafe, error)
+            .hinted("what was pulled would go: name readable logs, or leave pulls out")
+    }
+}
+
 impl From<crate::registry::CredentialError> for Failure {
     fn from(error: crate::registry::CredentialError) -> Self {
         Self::new(Exit::Usage, with_root(&error)).hinted(

@@ -19,6 +19,7 @@ pub mod job;
 pub mod leftovers;
 pub mod looking;
 pub mod progress;
+pub mod pulls;
 pub mod registry;
 pub mod report;
 pub mod runtime;

@@ -102,6 +102,32 @@ fn a_policy_is_checked_against_the_registry() {
 }
 
 #[test]
+fn what_the_registrys_log_says_was_pulled_stays() {
+    let shop = Shop::open();
+    let rules =
+        json!([{ "name": "unused", "repos": "shop/web", "tags": "1.*", "keep": { "pulled_within": "30d" } }]);
+    let pulled = |day: &str| {
+        let line = format!(
+            r#"- - - [{day}:00:00:00 +0000] "GET /v2/shop/web/manifests/1.0 HTTP/1.1" 200 1 "" "docker""#
+        );
+        let stage = ruled(&shop, rules.clone())
+            .configure(|config| config["pulls"] = json!({ "logs": ["access.log"] }));
+        stage.write("access.log", &format!("{line}\n"));
+        stage.run("explain shop/web:1.0").stdout
+    };
+    let yesterday = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
+    let told = pulled(&yesterday.strftime("%d/%b/%Y").to_string());
+    assert!(told.contains("stays") && told.contains("pulled"), "{told}");
+    let told = pulled("01/Jan/2025");
+    assert!(told.contains("goes") && told.contains("not pulled for 30 days"), "{told}");
+    let missing =
+        ruled(&shop, rules.clone()).configure(|config| config["pulls"] = json!({ "logs": ["nowhere"] }));
+    assert_eq!(missing.run("plan").code, 6);
+    let unwatched = ruled(&shop, rules).run("explain shop/web:1.0").stdout;
+    assert!(unwatched.contains("pulls have not been watched for long enough"), "{unwatched}");
+}
+
+#[test]
 fn an_error_in_a_rule_is_told_with_its_line_and_the_nearest_word() {
     let stage = Stage::new(NOWHERE);
     for (rules, parts) in [
