@@ -154,13 +154,13 @@ pub async fn look_again(
 ) -> Result<(), ScanError> {
     let found = Mutex::new(Found::default());
     let sink = |entries: Vec<Entry>| {
-        let found_here = Found::of(entries, &stored.blobs, tags);
+        let found_here = Found::of(entries, &stored.blobs);
         found.lock().unwrap_or_else(PoisonError::into_inner).merge(found_here);
     };
     storage.list(&absolute("repositories/"), depth, &sink).await?;
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.add_multipart(storage.multipart_uploads(&absolute("repositories/")).await?);
-    links::read(storage, &stored.blobs, &mut found).await;
+    links::read(storage, &stored.blobs, tags, &mut found).await;
     stored.repos = found.repos.into_iter().collect();
     stored.odd = found.odd;
     stored.gaps = found.gaps;
@@ -308,7 +308,7 @@ struct Found {
     odd: Odd,
     strays: Vec<Stray>,
     gaps: Vec<StorageGap>,
-    /// Links whose content has to be read.
+    /// Links whose content has to be read, but for those of tags.
     to_read: Vec<Link>,
     /// The MD5 of what tags say.
     md5s: HashMap<(RepoName, clean_registry_core::name::Tag), [u8; 16]>,
@@ -316,14 +316,12 @@ struct Found {
 
 /// A link whose content has to be read.
 struct Link {
-    /// Below `docker/registry/v2`.
-    key: String,
     place: Option<Place>,
     entry: Entry,
 }
 
 impl Found {
-    fn of(entries: Vec<Entry>, blobs: &Blobs, tags: Tags) -> Self {
+    fn of(entries: Vec<Entry>, blobs: &Blobs) -> Self {
         let mut found = Self::default();
         // The files of a folder come together: its repository is looked for once.
         let mut last: Option<(RepoName, StoredRepo)> = None;
@@ -338,7 +336,7 @@ impl Found {
             match &mut last {
                 Some((name, repo)) => {
                     let place = Place::within(name, rest);
-                    found.note((name, repo), place, entry, blobs, tags);
+                    found.note((name, repo), place, entry, blobs);
                 }
                 None => found.note_odd(entry, blobs),
             }
@@ -362,7 +360,6 @@ impl Found {
         place: Option<Place>,
         entry: Entry,
         blobs: &Blobs,
-        tags: Tags,
     ) {
         let stamp = entry.modified;
         // Where only its name was listed, its size is asked for when it matters.
@@ -395,12 +392,11 @@ impl Found {
         let must_read = match &place {
             Some(Place::LayerLink { .. } | Place::RevisionLink { .. }) => !is_whole,
             Some(Place::LayerAlias { .. }) => true,
-            Some(Place::TagCurrent { .. }) => tags == Tags::Read,
             Some(_) => false,
             None => may_be_a_root(key),
         };
         if must_read {
-            self.to_read.push(Link { key: key.to_owned(), place, entry });
+            self.to_read.push(Link { place, entry });
         }
     }
 
@@ -412,7 +408,7 @@ impl Found {
         let digest = hex.and_then(Digest::from_hex);
         if may_be_a_root(key) {
             self.odd.roots.extend(digest);
-            self.to_read.push(Link { key: key.to_owned(), place: None, entry });
+            self.to_read.push(Link { place: None, entry });
         } else if rest.starts_with("_layers/") {
             self.odd.layers.extend(digest.and_then(|digest| blobs.find(digest)));
         }
@@ -440,9 +436,10 @@ impl Found {
         }
     }
 
-    fn gap(&mut self, link: &Link, spares: Spares, why: String) {
-        let repository = Place::split(&link.key).and_then(|(name, _)| name.parse().ok());
-        self.gaps.push(StorageGap { path: link.key.clone(), repository, spares, why });
+    fn gap(&mut self, key: &str, spares: Spares, why: String) {
+        let path = key[PREFIX.len() + 1..].to_owned();
+        let repository = Place::split(&path).and_then(|(name, _)| name.parse().ok());
+        self.gaps.push(StorageGap { path, repository, spares, why });
     }
 }
 

@@ -63,11 +63,11 @@ impl Digest {
     /// The 64 lower-case hexadecimal digits, without the algorithm.
     #[must_use]
     pub fn hex(&self) -> String {
-        use fmt::Write as _;
-        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        let mut hex = String::with_capacity(64);
+        for digit in self.0.iter().flat_map(|byte| [byte >> 4, byte & 0xf]) {
+            hex.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+        }
+        hex
     }
 
     /// The first byte, by which storages are divided.
@@ -99,21 +99,27 @@ impl Digest {
         if hex.len() != 64 {
             return None;
         }
-        let mut bytes = [0; 32];
+        let (mut bytes, mut all) = ([0; 32], 0);
         for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+            let [high, low] = [pair[0], pair[1]].map(|digit| NIBBLES[usize::from(digit)]);
+            *byte = high << 4 | low;
+            all |= high | low;
         }
-        Some(Self(bytes))
+        // No digit of sixteen has a high bit: one look at the end is enough.
+        (all < 16).then_some(Self(bytes))
     }
 }
 
-const fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
+/// What each byte is as a lower-case hexadecimal digit. There are millions of digests to be read.
+const NIBBLES: [u8; 256] = {
+    let mut nibbles = [u8::MAX; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        nibbles[b"0123456789abcdef"[digit as usize] as usize] = digit;
+        digit += 1;
     }
-}
+    nibbles
+};
 
 impl FromStr for Digest {
     type Err = NameError;

@@ -3,41 +3,43 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use clean_registry_core::layout::Place;
+use clean_registry_core::layout::{PREFIX, Place};
 use clean_registry_core::name::{Digest, RepoName};
 use clean_registry_core::stored::{Blobs, Spares};
 use md5::{Digest as _, Md5};
 
-use super::{Found, Link};
+use super::{Found, Link, Tags};
 use crate::storage::{Storage, StorageError, absolute};
 
+/// What a link says; `None` if it is gone by now; else what is wrong with it.
+type Said = Result<Option<Digest>, String>;
+
 /// Reads what has to be read. What cannot be is a gap.
-pub(super) async fn read(storage: &dyn Storage, blobs: &Blobs, found: &mut Found) {
+pub(super) async fn read(storage: &dyn Storage, blobs: &Blobs, tags: Tags, found: &mut Found) {
+    let links = std::mem::take(&mut found.to_read).into_iter();
+    let links: HashMap<String, Link> = links.map(|link| (link.entry.key.clone(), link)).collect();
+    for (key, said) in read_all(storage, links.keys().cloned().collect()).await {
+        found.note_said(&links[&key], said, blobs);
+    }
     resolve_tags_by_md5(found);
-    let wanted = std::mem::take(&mut found.to_read).into_iter().filter(|link| match &link.place {
-        Some(Place::TagCurrent { repo, tag }) => {
-            found.repos.get(repo).is_some_and(|repo| repo.tags[tag].target.is_none())
-        }
-        _ => true,
-    });
-    let links: HashMap<String, Link> = wanted.map(|link| (absolute(&link.key), link)).collect();
-    let read = Mutex::new(Vec::with_capacity(links.len()));
-    let on_read = |key: String, bytes: Result<Option<Vec<u8>>, StorageError>| {
-        read.lock().unwrap_or_else(PoisonError::into_inner).push((key, said(bytes)));
-    };
-    // Links of one repository lie together: its folder is looked for once.
-    let mut keys: Vec<String> = links.keys().cloned().collect();
-    keys.sort_unstable();
-    storage.read_all(keys, &on_read).await;
-    for (key, said) in read.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        if let Some(link) = links.get(&key) {
-            found.note_said(link, said, blobs);
+    if tags == Tags::Read {
+        for (key, said) in read_all(storage, found.unread_tags()).await {
+            found.note_tag(&key, said);
         }
     }
 }
 
-/// What a link says; `None` if it is gone by now.
-pub(super) fn said(bytes: Result<Option<Vec<u8>>, StorageError>) -> Result<Option<Digest>, String> {
+async fn read_all(storage: &dyn Storage, keys: Vec<String>) -> Vec<(String, Said)> {
+    let read = Mutex::new(Vec::with_capacity(keys.len()));
+    let on_read = |key: String, bytes: Result<Option<Vec<u8>>, StorageError>| {
+        let said = said(bytes);
+        read.lock().unwrap_or_else(PoisonError::into_inner).push((key, said));
+    };
+    storage.read_all(keys, &on_read).await;
+    read.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn said(bytes: Result<Option<Vec<u8>>, StorageError>) -> Said {
     let Some(bytes) = bytes.map_err(|error| error.to_string())? else { return Ok(None) };
     if bytes.is_empty() {
         return Err("the link is empty".to_owned());
@@ -67,24 +69,35 @@ fn resolve_tags_by_md5(found: &mut Found) {
 }
 
 impl Found {
-    fn note_said(&mut self, link: &Link, said: Result<Option<Digest>, String>, blobs: &Blobs) {
-        let stamp = link.entry.modified;
-        match (&link.place, said) {
-            (Some(Place::TagCurrent { repo, tag }), Ok(target)) => {
-                let repo = self.repos.entry(repo.clone()).or_default();
-                match (target, repo.tags.get_mut(tag)) {
-                    (Some(target), Some(tag)) => tag.target = Some(target),
-                    // It was deleted since it was listed.
-                    _ => drop(repo.tags.remove(tag)),
-                }
-            }
+    /// The links of tags of which it is not known what they say, those of one repository together.
+    fn unread_tags(&self) -> Vec<String> {
+        let tags = self.repos.iter().flat_map(|(name, repo)| {
+            let unread = repo.tags.iter().filter(|(_, stored)| stored.target.is_none());
+            unread.map(move |(tag, _)| Place::TagCurrent { repo: name.clone(), tag: tag.clone() })
+        });
+        tags.map(|tag| absolute(&tag.key())).collect()
+    }
+
+    fn note_tag(&mut self, key: &str, said: Said) {
+        let Some(Place::TagCurrent { repo, tag }) = Place::parse(&key[PREFIX.len() + 1..]) else { return };
+        let Some(tags) = self.repos.get_mut(&repo).map(|repo| &mut repo.tags) else { return };
+        match (said, tags.get_mut(&tag)) {
+            (Ok(Some(target)), Some(stored)) => stored.target = Some(target),
+            // It was deleted since it was listed.
+            (Ok(_), _) => drop(tags.remove(&tag)),
             // Which manifest it was meant for is not known: none of them is unneeded.
-            (Some(Place::TagCurrent { .. }), Err(why)) => self.gap(link, Spares::Manifests, why),
+            (Err(why), _) => self.gap(key, Spares::Manifests, why),
+        }
+    }
+
+    fn note_said(&mut self, link: &Link, said: Said, blobs: &Blobs) {
+        let (key, stamp) = (&link.entry.key, link.entry.modified);
+        match (&link.place, said) {
             (Some(Place::RevisionLink { repo, .. }), Ok(Some(target))) => {
                 self.repos.entry(repo.clone()).or_default().revisions.insert(target, stamp);
             }
             // The path says what the link should: that is a root whatever the link says.
-            (Some(Place::RevisionLink { .. }), Err(why)) => self.gap(link, Spares::Manifests, why),
+            (Some(Place::RevisionLink { .. }), Err(why)) => self.gap(key, Spares::Manifests, why),
             (Some(Place::LayerLink { repo, digest }), Ok(Some(target))) => {
                 let repo = self.repos.entry(repo.clone()).or_default();
                 if target == *digest {
@@ -96,23 +109,23 @@ impl Found {
             (Some(Place::LayerLink { repo, digest }), Err(why)) => {
                 let repo = self.repos.entry(repo.clone()).or_default();
                 repo.layers.extend(blobs.find(*digest).map(|blob| (blob, stamp)));
-                self.gap(link, Spares::Nothing, why);
+                self.gap(key, Spares::Nothing, why);
             }
             (Some(Place::LayerAlias { repo, alias }), Ok(target)) => {
                 let repo = self.repos.entry(repo.clone()).or_default();
                 repo.aliases.push((alias.to_string(), target, stamp));
             }
             // Which blob it stands for is not known, and a manifest may name it so.
-            (Some(Place::LayerAlias { .. }), Err(why)) => self.gap(link, Spares::Everything, why),
+            (Some(Place::LayerAlias { .. }), Err(why)) => self.gap(key, Spares::Everything, why),
             (None, Ok(Some(target))) => {
                 self.odd.roots.push(target);
                 self.gap(
-                    link,
+                    key,
                     Spares::Manifests,
                     "no registry would take this for a manifest; it is kept".to_owned(),
                 );
             }
-            (None, Err(why)) => self.gap(link, Spares::Everything, why),
+            (None, Err(why)) => self.gap(key, Spares::Everything, why),
             _ => {}
         }
     }
