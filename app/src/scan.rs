@@ -19,8 +19,10 @@ use crate::storage::{Depth, Entry, Storage, StorageError, absolute};
 
 mod dates;
 mod links;
+mod lost;
 
 pub use dates::{date, date_tags};
+pub use lost::read_tags_that_matter;
 
 /// Where a pull-through cache keeps when what expires (FACTS section 1).
 const SCHEDULER: &str = "scheduler-state.json";
@@ -160,12 +162,15 @@ pub async fn look_again(
     storage.list(&absolute("repositories/"), depth, &sink).await?;
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.add_multipart(storage.multipart_uploads(&absolute("repositories/")).await?);
-    links::read(storage, &stored.blobs, tags, &mut found).await;
-    stored.repos = found.repos.into_iter().collect();
+    links::read(storage, &stored.blobs, &mut found).await;
+    stored.repos = found.repos;
     stored.odd = found.odd;
     stored.gaps = found.gaps;
     stored.temporary.retain(|stray| stray.key.starts_with("blobs/"));
     stored.temporary.extend(found.strays);
+    if tags == Tags::Read {
+        links::read_tags(storage, stored).await;
+    }
     Ok(())
 }
 
@@ -437,10 +442,14 @@ impl Found {
     }
 
     fn gap(&mut self, key: &str, spares: Spares, why: String) {
-        let path = key[PREFIX.len() + 1..].to_owned();
-        let repository = Place::split(&path).and_then(|(name, _)| name.parse().ok());
-        self.gaps.push(StorageGap { path, repository, spares, why });
+        self.gaps.push(gap(key, spares, why));
     }
+}
+
+fn gap(key: &str, spares: Spares, why: String) -> StorageGap {
+    let path = key[PREFIX.len() + 1..].to_owned();
+    let repository = Place::split(&path).and_then(|(name, _)| name.parse().ok());
+    StorageGap { path, repository, spares, why }
 }
 
 /// What a crash of a registry 3.x leaves of a file it was writing: `<file>.<uuid>.tmp` (FACTS section 1).

@@ -158,11 +158,6 @@ impl Wishes {
         }
     }
 
-    fn tags(&self) -> Tags {
-        // What a tag points at is a root even where the link that makes the manifest exist is lost.
-        Tags::Read
-    }
-
     fn depth(&self) -> Depth {
         if self.temporary_files.is_some() { Depth::Everything } else { Depth::Names }
     }
@@ -179,7 +174,9 @@ pub struct Scanned {
     pub decided: Decided,
 }
 
-/// Scans a storage and decides what is garbage. Changes nothing.
+/// Scans a storage and says what is garbage, for people. Changes nothing.
+///
+/// On a disk, tags are read only where it matters what they point at.
 ///
 /// # Errors
 /// When it cannot be read whole, or is not to be collected at all.
@@ -190,9 +187,26 @@ pub async fn plan(
     memory: Option<&ReferencesFile>,
     now: Timestamp,
 ) -> Result<Scanned, GcError> {
+    let is_disk = storage.directory().is_some();
+    let tags = if is_disk && wishes.untagged.is_none() { Tags::List } else { Tags::Read };
+    let (mut stored, mut known) = look(storage, wishes, tags, memory).await?;
+    if tags == Tags::List {
+        scan::read_tags_that_matter(storage, &mut stored, &mut known, memory).await?;
+    }
+    let decided = decide_dated(storage, &mut stored, &known, &wishes.settings(now, let_go)).await?;
+    Ok(Scanned { stored, known, decided })
+}
+
+/// The first look at a storage.
+async fn look(
+    storage: &dyn Storage,
+    wishes: &Wishes,
+    tags: Tags,
+    memory: Option<&ReferencesFile>,
+) -> Result<(Stored, Known), GcError> {
     scan::refuse_strangers(storage).await?;
     let (blobs, strays) = scan::blobs(storage, wishes.depth()).await?;
-    let mut stored = scan::repositories(storage, blobs, wishes.tags(), wishes.depth()).await?;
+    let mut stored = scan::repositories(storage, blobs, tags, wishes.depth()).await?;
     stored.temporary.extend(strays);
     if !stored.blobs.is_empty() && stored.repos.is_empty() && stored.odd.roots.is_empty() {
         let blobs = stored.blobs.len();
@@ -200,8 +214,7 @@ pub async fn plan(
     }
     let mut known = Known::default();
     scan::learn(storage, &stored, &mut known, memory).await;
-    let decided = decide_dated(storage, &mut stored, &known, &wishes.settings(now, let_go)).await?;
-    Ok(Scanned { stored, known, decided })
+    Ok((stored, known))
 }
 
 /// Decides what is garbage in what may have been listed by names alone ([`Depth::Names`]): first as if everything were old, then,
@@ -313,8 +326,13 @@ impl Collection<'_> {
         Ok(())
     }
 
+    /// Whoever removes anything reads every tag, at every look: what one points at stays even where the link that makes the
+    /// manifest exist is lost.
     async fn plan(&self, now: Timestamp) -> Result<Scanned, GcError> {
-        plan(self.storage, &self.wishes, self.let_go.clone(), self.memory, now).await
+        let (mut stored, known) = look(self.storage, &self.wishes, Tags::Read, self.memory).await?;
+        let settings = self.wishes.settings(now, self.let_go.clone());
+        let decided = decide_dated(self.storage, &mut stored, &known, &settings).await?;
+        Ok(Scanned { stored, known, decided })
     }
 
     async fn offline(&self) -> Result<Outcome, GcError> {
@@ -363,7 +381,7 @@ impl Collection<'_> {
         now: Timestamp,
     ) -> Result<Outcome, GcError> {
         let Scanned { mut stored, mut known, .. } = scanned;
-        scan::look_again(self.storage, &mut stored, self.wishes.tags(), self.wishes.depth()).await?;
+        scan::look_again(self.storage, &mut stored, Tags::Read, self.wishes.depth()).await?;
         scan::learn(self.storage, &stored, &mut known, self.memory).await;
         let settings = self.wishes.settings(now, self.let_go.clone());
         let decided = decide_dated(self.storage, &mut stored, &known, &settings).await?;

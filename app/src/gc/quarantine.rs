@@ -191,7 +191,7 @@ impl Collection<'_> {
         outcome: &mut Outcome,
     ) -> Result<(), GcError> {
         let Scanned { stored, known, .. } = scanned;
-        scan::look_again(self.storage, stored, self.wishes.tags(), self.wishes.depth()).await?;
+        scan::look_again(self.storage, stored, scan::Tags::Read, self.wishes.depth()).await?;
         loop {
             known.visit_roots(stored);
             loop {

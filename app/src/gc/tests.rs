@@ -11,7 +11,7 @@ use clean_registry_core::stored::{Stamp, StorageGap, Stored};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-use super::{EmptyFolders, Wishes, decide_dated, plan};
+use super::{EmptyFolders, Wishes, decide_dated, look, plan};
 use crate::age::AgeText;
 use crate::scan::{self, Tags};
 use crate::storage::{Depth, Local, Storage as _, absolute};
@@ -103,6 +103,28 @@ impl Disk {
         assert!(garbage.blobs.iter().zip(&texts).all(|(blob, _)| blob.bytes.0 > 0));
         texts.sort();
         texts
+    }
+
+    /// What a plan for blobs alone says: it reads tags only where they matter, and must say what whoever reads them all does.
+    async fn blobs_that_go(&self) -> (Vec<String>, u64) {
+        let wishes = Wishes { untagged: None, ..wishes() };
+        let (storage, reads_all) = (self.storage(), self.storage());
+        let planned = plan(&storage, &wishes, LetGo::default(), None, in_an_hour()).await.unwrap();
+        let (mut stored, known) = look(&reads_all, &wishes, Tags::Read, None).await.unwrap();
+        let settings = wishes.settings(in_an_hour(), LetGo::default());
+        let all = decide_dated(&reads_all, &mut stored, &known, &settings).await.unwrap();
+        assert_eq!(planned.decided.garbage.blobs, all.garbage.blobs);
+        let read = |digest| fs::read_to_string(self.path(&Place::BlobData(digest).key())).unwrap();
+        let mut texts: Vec<String> = all.garbage.blobs.iter().map(|blob| read(blob.digest)).collect();
+        texts.sort();
+        (texts, storage.requests())
+    }
+
+    /// An image whose tag is there, and whose revision link is not.
+    fn lost(&self, repo: &str, name: &str) {
+        self.image(repo, name);
+        fs::remove_file(self.path(&revision(repo, name))).unwrap();
+        self.put(&format!("repositories/{repo}/_manifests/tags/{name}/current/link"), &digest_of(name));
     }
 
     async fn stamp(&self, key: &str) -> Stamp {
@@ -309,4 +331,67 @@ async fn what_stays_is_not_asked_for() {
         by_names.requests(),
         whole.requests()
     );
+}
+
+#[tokio::test]
+async fn a_plan_reads_tags_once_one_may_lead_to_a_manifest_that_nothing_else_does() {
+    let disk = Disk::new();
+    for number in 0..200 {
+        disk.put(&format!("repositories/app/_manifests/tags/t{number}/current/link"), &digest_of("needed"));
+    }
+    disk.blob("garbage");
+    let (texts, without) = disk.blobs_that_go().await;
+    assert_eq!(texts, ["garbage"]);
+    disk.blob(r#" {"may be": "a manifest"}"#);
+    let (texts, with) = disk.blobs_that_go().await;
+    assert_eq!(texts.len(), 2);
+    assert!(with >= without + 3 * 200, "{with} {without}");
+}
+
+#[tokio::test]
+async fn what_a_tag_points_at_stays_in_a_plan_though_its_revision_link_is_lost() {
+    let disk = Disk::new();
+    disk.lost("app", "lost");
+    disk.blob("garbage");
+    assert_eq!(disk.blobs_that_go().await.0, ["garbage"]);
+}
+
+#[tokio::test]
+async fn so_it_does_where_more_is_garbage_than_there_are_tags() {
+    let disk = Disk::new();
+    disk.lost("app", "lost");
+    let mut garbage: Vec<String> = (10..20).map(|number| format!("garbage {number}")).collect();
+    garbage.iter().for_each(|text| disk.blob(text));
+    assert_eq!(disk.blobs_that_go().await.0, garbage);
+    let large = "~".repeat(1 << 20);
+    for tag in 0..20 {
+        disk.put(&format!("repositories/app/_manifests/tags/t{tag}/current/link"), &digest_of("needed"));
+    }
+    disk.blob(&large);
+    garbage.push(large);
+    assert_eq!(disk.blobs_that_go().await.0, garbage);
+}
+
+#[tokio::test]
+async fn what_is_damaged_behind_a_lost_link_spares_what_its_repository_links() {
+    let disk = Disk::new();
+    disk.lost("app", "lost");
+    disk.link("app", "spared");
+    disk.blob("spared");
+    disk.put(&Place::BlobData(Digest::of(manifest("lost").as_bytes())).key(), "\0\0\0\0");
+    disk.link("other", "garbage");
+    disk.blob("garbage");
+    assert_eq!(disk.blobs_that_go().await.0, ["garbage"]);
+}
+
+#[tokio::test]
+async fn a_manifest_behind_a_lost_link_that_is_spared_itself_holds_what_it_lists() {
+    let disk = Disk::new();
+    disk.lost("lost", "lost");
+    // What nothing links is spared for this: the manifest. What `lost` links is not.
+    disk.image("torn", "torn");
+    disk.put(&Place::BlobData(Digest::of(manifest("torn").as_bytes())).key(), "");
+    disk.link("lost", "garbage");
+    disk.blob("garbage");
+    assert_eq!(disk.blobs_that_go().await.0, ["garbage"]);
 }

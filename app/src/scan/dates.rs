@@ -94,7 +94,12 @@ async fn ask(storage: &dyn Storage, keys: Vec<String>) -> Result<Told, StorageEr
     told.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn date_blobs(storage: &dyn Storage, blobs: &mut Blobs, ids: &[BlobId]) -> Result<(), StorageError> {
+/// Asks for the sizes and times of blobs of which they are not known.
+pub(super) async fn date_blobs(
+    storage: &dyn Storage,
+    blobs: &mut Blobs,
+    ids: &[BlobId],
+) -> Result<(), StorageError> {
     let key = |digest: Digest| absolute(&Place::BlobData(digest).key());
     let unknown = ids.iter().map(|id| (*id, blobs.get(*id))).filter(|(_, blob)| blob.known_size().is_none());
     let unknown: Vec<(BlobId, String)> = unknown.map(|(id, blob)| (id, key(blob.digest))).collect();

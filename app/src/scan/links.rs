@@ -5,27 +5,50 @@ use std::sync::{Mutex, PoisonError};
 
 use clean_registry_core::layout::{PREFIX, Place};
 use clean_registry_core::name::{Digest, RepoName};
-use clean_registry_core::stored::{Blobs, Spares};
+use clean_registry_core::stored::{Blobs, Spares, Stored};
 use md5::{Digest as _, Md5};
 
-use super::{Found, Link, Tags};
+use super::{Found, Link, gap};
 use crate::storage::{Storage, StorageError, absolute};
 
 /// What a link says; `None` if it is gone by now; else what is wrong with it.
 type Said = Result<Option<Digest>, String>;
 
-/// Reads what has to be read. What cannot be is a gap.
-pub(super) async fn read(storage: &dyn Storage, blobs: &Blobs, tags: Tags, found: &mut Found) {
+/// Reads what has to be read, but for tags. What cannot be is a gap.
+pub(super) async fn read(storage: &dyn Storage, blobs: &Blobs, found: &mut Found) {
     let links = std::mem::take(&mut found.to_read).into_iter();
     let links: HashMap<String, Link> = links.map(|link| (link.entry.key.clone(), link)).collect();
     for (key, said) in read_all(storage, links.keys().cloned().collect()).await {
         found.note_said(&links[&key], said, blobs);
     }
     resolve_tags_by_md5(found);
-    if tags == Tags::Read {
-        for (key, said) in read_all(storage, found.unread_tags()).await {
-            found.note_tag(&key, said);
-        }
+}
+
+/// Reads every tag of which it is not known what it says. What cannot be is a gap.
+pub(super) async fn read_tags(storage: &dyn Storage, stored: &mut Stored) {
+    let keys = unread_tags(stored).map(|tag| absolute(&tag.key())).collect();
+    for (key, said) in read_all(storage, keys).await {
+        note_tag(stored, &key, said);
+    }
+}
+
+/// The tags of which it is not known what they say, those of one repository together.
+fn unread_tags(stored: &Stored) -> impl Iterator<Item = Place> + '_ {
+    stored.repos.iter().flat_map(|(name, repo)| {
+        let unread = repo.tags.iter().filter(|(_, stored)| stored.target.is_none());
+        unread.map(move |(tag, _)| Place::TagCurrent { repo: name.clone(), tag: tag.clone() })
+    })
+}
+
+fn note_tag(stored: &mut Stored, key: &str, said: Said) {
+    let Some(Place::TagCurrent { repo, tag }) = Place::parse(&key[PREFIX.len() + 1..]) else { return };
+    let Some(tags) = stored.repos.get_mut(&repo).map(|repo| &mut repo.tags) else { return };
+    match (said, tags.get_mut(&tag)) {
+        (Ok(Some(target)), Some(stored)) => stored.target = Some(target),
+        // It was deleted since it was listed.
+        (Ok(_), _) => drop(tags.remove(&tag)),
+        // Which manifest it was meant for is not known: none of them is unneeded.
+        (Err(why), _) => stored.gaps.push(gap(key, Spares::Manifests, why)),
     }
 }
 
@@ -69,27 +92,6 @@ fn resolve_tags_by_md5(found: &mut Found) {
 }
 
 impl Found {
-    /// The links of tags of which it is not known what they say, those of one repository together.
-    fn unread_tags(&self) -> Vec<String> {
-        let tags = self.repos.iter().flat_map(|(name, repo)| {
-            let unread = repo.tags.iter().filter(|(_, stored)| stored.target.is_none());
-            unread.map(move |(tag, _)| Place::TagCurrent { repo: name.clone(), tag: tag.clone() })
-        });
-        tags.map(|tag| absolute(&tag.key())).collect()
-    }
-
-    fn note_tag(&mut self, key: &str, said: Said) {
-        let Some(Place::TagCurrent { repo, tag }) = Place::parse(&key[PREFIX.len() + 1..]) else { return };
-        let Some(tags) = self.repos.get_mut(&repo).map(|repo| &mut repo.tags) else { return };
-        match (said, tags.get_mut(&tag)) {
-            (Ok(Some(target)), Some(stored)) => stored.target = Some(target),
-            // It was deleted since it was listed.
-            (Ok(_), _) => drop(tags.remove(&tag)),
-            // Which manifest it was meant for is not known: none of them is unneeded.
-            (Err(why), _) => self.gap(key, Spares::Manifests, why),
-        }
-    }
-
     fn note_said(&mut self, link: &Link, said: Said, blobs: &Blobs) {
         let (key, stamp) = (&link.entry.key, link.entry.modified);
         match (&link.place, said) {

@@ -25,6 +25,7 @@ scenarios! {
     manifests_without_a_media_type_are_known_by_what_they_list: Quarantine, Barrier;
     an_image_without_a_tag_goes_only_where_that_is_asked_for: Barrier, Quarantine;
     a_layer_that_another_manifest_of_the_repository_needs_keeps_its_link: Restarted, Offline;
+    a_tag_keeps_an_image_whose_revision_link_is_lost: Offline, Barrier;
 }
 
 /// Collects beside a blob that nobody needs, which must go: a collection that does nothing loses nothing, either.
@@ -67,6 +68,18 @@ async fn a_child_that_one_repository_lost_is_kept_for_the_other(stage: &Stage, w
     for blob in child.blobs.iter() {
         assert!(stage.path_of(&layer("b", blob)).exists());
     }
+}
+
+/// In a plan, where tags are read only if they matter, and in what goes.
+async fn a_tag_keeps_an_image_whose_revision_link_is_lost(stage: &Stage, way: Way) {
+    let lost = image("lost");
+    stage.client.push_as("app", "v1", &lost).await;
+    stage.store.remove_folder(&revision("app", &lost)).unwrap();
+    let planned = stage.plan(&[]).with_code(0);
+    assert_eq!(planned.json()["blobs"], json!([]), "{planned:?}");
+    collect(stage, way, &[]).await.with_code(0);
+    stage.store.write_link(&revision("app", &lost), &lost.digest()).unwrap();
+    stage.pulls("app", "v1").await;
 }
 
 /// 4: a has the child, b only the index. What a has of it stays, all of it.

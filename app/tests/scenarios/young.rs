@@ -12,7 +12,7 @@ use clean_registry_core::name::Digest;
 use reqwest::{Method, StatusCode};
 
 use crate::program::{Ended, wait};
-use crate::stage::{Stage, Way, a_moment, image, layer, with_layer};
+use crate::stage::{Stage, Way, a_moment, image, layer, repo, revision, with_layer};
 
 scenarios! {
     what_was_uploaded_a_moment_ago_stays_whatever_its_files_say: Offline, Quarantine;
@@ -20,6 +20,8 @@ scenarios! {
     an_image_pushed_before_the_registry_is_closed_keeps_old_garbage: Barrier, Barrier;
     a_manifest_pushed_again_while_it_is_hidden_stays: Quarantine, Restarted;
     a_blob_uploaded_again_while_it_is_hidden_is_the_new_one: Restarted, Quarantine;
+    a_tag_that_comes_before_the_registry_is_closed_keeps_a_manifest_without_its_link: Barrier, Barrier;
+    a_tag_that_comes_while_garbage_is_hidden_keeps_a_manifest_without_its_link: Quarantine, Restarted;
 }
 
 /// 21: layers without a manifest yet; the data of an upload is as old as its last `PATCH`, whenever it was committed.
@@ -135,6 +137,36 @@ async fn a_manifest_pushed_again_while_it_is_hidden_stays(stage: &Stage, way: Wa
     }
     stage.has_nothing_of("app", &gone);
     stage.hides_nothing();
+}
+
+/// Nothing but the tag leads to it, and the tag is not there at the first look: it is garbage then.
+async fn a_tag_comes_to_a_manifest_without_its_link(stage: &Stage, way: Way) {
+    let (lost, gone) = (image("lost"), image("gone"));
+    for built in [&lost, &gone] {
+        stage.client.push("app", built).await;
+        stage.store.remove_folder(&revision("app", built)).unwrap();
+    }
+    let tag = async {
+        let place = Place::TagCurrent { repo: repo("app"), tag: "v1".parse().unwrap() };
+        stage.store.write_link(&place, &lost.digest()).unwrap();
+    };
+    collect_meanwhile(stage, way, &[], tag).await.with_code(0);
+    assert!(lost.blobs.iter().chain([&lost.bytes]).all(|bytes| stage.stores(bytes)));
+    stage.has_nothing_of("app", &gone);
+    stage.hides_nothing();
+    stage.store.write_link(&revision("app", &lost), &lost.digest()).unwrap();
+    stage.pulls("app", "v1").await;
+}
+
+async fn a_tag_that_comes_before_the_registry_is_closed_keeps_a_manifest_without_its_link(
+    stage: &Stage,
+    way: Way,
+) {
+    a_tag_comes_to_a_manifest_without_its_link(stage, way).await;
+}
+
+async fn a_tag_that_comes_while_garbage_is_hidden_keeps_a_manifest_without_its_link(stage: &Stage, way: Way) {
+    a_tag_comes_to_a_manifest_without_its_link(stage, way).await;
 }
 
 /// 26: what is hidden of it is purged, and does not come back over the new one.
