@@ -13,7 +13,7 @@ use clean_registry_core::stored::{Age, Stamp};
 /// Whether manifests that nothing needs go as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Untagged {
-    /// They stay, and where tags point is not looked at.
+    /// They stay, and where tags point is looked at only if it matters.
     Stay,
     /// They go.
     Go,
@@ -53,6 +53,12 @@ async fn pass(directory: &Path, untagged: Untagged) -> io::Result<Decided> {
     let mut known = Known::default();
     scan::learn(&storage, &stored, &mut known, None).await;
     told(&format!("{} manifests learned", known.len()));
+    if untagged == Untagged::Stay {
+        scan::read_tags_that_matter(&storage, &mut stored, &mut known, None)
+            .await
+            .map_err(io::Error::other)?;
+        told("tags read where they matter");
+    }
     let second = jiff::Timestamp::now().as_second();
     let mut settings = Settings::blobs_only(Stamp::from_second(second), Age(0));
     settings.untagged = (untagged == Untagged::Go).then_some(Age(0));
