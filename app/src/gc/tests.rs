@@ -120,6 +120,16 @@ impl Disk {
         (texts, storage.requests())
     }
 
+    /// Tags on what is needed, as many as make it worth to look whether any tag matters.
+    fn tags(&self, count: usize) {
+        for number in 0..count {
+            self.put(
+                &format!("repositories/app/_manifests/tags/t{number}/current/link"),
+                &digest_of("needed"),
+            );
+        }
+    }
+
     /// An image whose tag is there, and whose revision link is not.
     fn lost(&self, repo: &str, name: &str) {
         self.image(repo, name);
@@ -336,9 +346,7 @@ async fn what_stays_is_not_asked_for() {
 #[tokio::test]
 async fn a_plan_reads_tags_once_one_may_lead_to_a_manifest_that_nothing_else_does() {
     let disk = Disk::new();
-    for number in 0..200 {
-        disk.put(&format!("repositories/app/_manifests/tags/t{number}/current/link"), &digest_of("needed"));
-    }
+    disk.tags(200);
     disk.blob("garbage");
     let (texts, without) = disk.blobs_that_go().await;
     assert_eq!(texts, ["garbage"]);
@@ -351,6 +359,7 @@ async fn a_plan_reads_tags_once_one_may_lead_to_a_manifest_that_nothing_else_doe
 #[tokio::test]
 async fn what_a_tag_points_at_stays_in_a_plan_though_its_revision_link_is_lost() {
     let disk = Disk::new();
+    disk.tags(20);
     disk.lost("app", "lost");
     disk.blob("garbage");
     assert_eq!(disk.blobs_that_go().await.0, ["garbage"]);
@@ -364,9 +373,7 @@ async fn so_it_does_where_more_is_garbage_than_there_are_tags() {
     garbage.iter().for_each(|text| disk.blob(text));
     assert_eq!(disk.blobs_that_go().await.0, garbage);
     let large = "~".repeat(1 << 20);
-    for tag in 0..20 {
-        disk.put(&format!("repositories/app/_manifests/tags/t{tag}/current/link"), &digest_of("needed"));
-    }
+    disk.tags(20);
     disk.blob(&large);
     garbage.push(large);
     assert_eq!(disk.blobs_that_go().await.0, garbage);
@@ -375,6 +382,7 @@ async fn so_it_does_where_more_is_garbage_than_there_are_tags() {
 #[tokio::test]
 async fn what_is_damaged_behind_a_lost_link_spares_what_its_repository_links() {
     let disk = Disk::new();
+    disk.tags(20);
     disk.lost("app", "lost");
     disk.link("app", "spared");
     disk.blob("spared");
@@ -387,6 +395,7 @@ async fn what_is_damaged_behind_a_lost_link_spares_what_its_repository_links() {
 #[tokio::test]
 async fn a_manifest_behind_a_lost_link_that_is_spared_itself_holds_what_it_lists() {
     let disk = Disk::new();
+    disk.tags(20);
     disk.lost("lost", "lost");
     // What nothing links is spared for this: the manifest. What `lost` links is not.
     disk.image("torn", "torn");
