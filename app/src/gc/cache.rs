@@ -5,10 +5,13 @@
 //! set of digests. <https://github.com/distribution/distribution/blob/v3.1.1/registry/storage/cache/redis/redis.go>
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use clean_registry_core::gc::Garbage;
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncCommands as _, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisError,
+    AsyncCommands as _, AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo,
+    IntoConnectionInfo as _, RedisError,
 };
 use thiserror::Error;
 
@@ -16,6 +19,11 @@ use crate::runtime::config::Redis;
 
 /// Keys that are asked for, or removed, at once.
 const BATCH: usize = 1000;
+/// How long it may take to answer one question.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Where it is when only a port is said, and the port when none is.
+const HOST: &str = "localhost";
+const PORT: u16 = 6379;
 
 /// Why the cache cannot be told to forget.
 #[derive(Debug, Error)]
@@ -34,6 +42,25 @@ pub enum CacheError {
         /// What happened.
         source: RedisError,
     },
+}
+
+impl CacheError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Unsupported(_) => {
+                "nothing was removed; stop the registry, collect its storage alone (--storage), and flush Redis before it starts again"
+            }
+            Self::NoAddress => {
+                "nothing was removed; the registry would not start with this configuration either"
+            }
+            Self::Redis { .. } => {
+                "nothing was removed; the registry's cache must be reachable from here, or the next push would be broken by what it \
+                 still tells"
+            }
+        }
+    }
 }
 
 /// A cache that can be told to forget.
@@ -64,23 +91,23 @@ impl RedisCache {
         Ok(cache)
     }
 
-    /// Makes it forget these blobs in every repository. What it knows of all others stays.
+    /// Makes it forget what is gone, in every repository. What it knows of all else stays.
     ///
     /// # Errors
-    /// When it does not answer: it may still know some of them.
-    pub async fn forget(&self, digests: &BTreeSet<String>) -> Result<(), CacheError> {
+    /// When it does not answer: it may still know some of it.
+    pub async fn forget(&self, gone: &Gone) -> Result<(), CacheError> {
         let failed = |source| CacheError::Redis { address: self.address.clone(), source };
         let mut connection = self.connection().await?;
         let mut cursor = 0_u64;
         loop {
             let scan = redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(BATCH).to_owned();
             let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await.map_err(failed)?;
-            let doomed: Vec<&String> = keys.iter().filter(|key| is_about(key, digests)).collect();
+            let doomed: Vec<&String> = keys.iter().filter(|key| gone.is_about(key)).collect();
             if !doomed.is_empty() {
                 connection.del::<_, ()>(doomed).await.map_err(failed)?;
             }
-            for set in keys.iter().filter(|key| is_set(key)) {
-                forget_members(&mut connection, set, digests).await.map_err(failed)?;
+            for set in keys.iter().filter(|key| is_set(key) && !gone.is_about(key)) {
+                forget_members(&mut connection, set, gone).await.map_err(failed)?;
             }
             cursor = next;
             if cursor == 0 {
@@ -90,39 +117,91 @@ impl RedisCache {
     }
 
     async fn connection(&self) -> Result<MultiplexedConnection, CacheError> {
-        let connected = self.client.get_multiplexed_async_connection().await;
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let connected = self.client.get_multiplexed_async_connection_with_config(&patient).await;
         connected.map_err(|source| CacheError::Redis { address: self.address.clone(), source })
+    }
+}
+
+/// What a cache must not tell of any more. To forget more than is gone does no harm.
+#[derive(Debug, Default)]
+pub struct Gone {
+    /// Blobs, manifests among them, and what links to them are named by.
+    digests: BTreeSet<String>,
+    /// Repositories of which every link went, be its blob needed elsewhere or not.
+    repositories: BTreeSet<String>,
+}
+
+impl Gone {
+    /// All of what is garbage. A manifest or a link is forgotten even if the blob stays, which another repository may need: what
+    /// the cache tells of one repository makes the registry accept an image there that cannot be pulled.
+    #[must_use]
+    pub fn of(garbage: &Garbage) -> Self {
+        let blobs = garbage.blobs.iter().map(|blob| blob.digest.to_string());
+        let manifests = garbage.manifests.iter().map(|manifest| manifest.digest.to_string());
+        let links = garbage.links.iter().map(|link| link.digest.clone());
+        Self {
+            digests: blobs.chain(manifests).chain(links).collect(),
+            repositories: garbage.repositories.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn has(&self, digest: &str) -> bool {
+        // What a name of another algorithm stands for only the cache could tell: it is asked of the storage anew.
+        self.digests.contains(digest) || !digest.starts_with("sha256:")
+    }
+
+    /// Whether a key is to go as a whole: `blobs::<digest>` or `repository::<name>::blobs::<digest>` of what is gone, and
+    /// everything of a repository that is.
+    fn is_about(&self, key: &str) -> bool {
+        match key.split("::").collect::<Vec<_>>()[..] {
+            ["blobs", digest] => self.has(digest),
+            ["repository", name, "blobs"] => self.repositories.contains(name),
+            ["repository", name, "blobs", digest] => self.repositories.contains(name) || self.has(digest),
+            _ => false,
+        }
     }
 }
 
 async fn forget_members(
     connection: &mut MultiplexedConnection,
     set: &str,
-    digests: &BTreeSet<String>,
+    gone: &Gone,
 ) -> Result<(), RedisError> {
-    let all: Vec<&String> = digests.iter().collect();
-    for some in all.chunks(BATCH) {
-        connection.srem::<_, _, ()>(set, some).await?;
+    let mut cursor = 0_u64;
+    loop {
+        let scan = redis::cmd("SSCAN").arg(set).arg(cursor).arg("COUNT").arg(BATCH).to_owned();
+        let (next, members): (u64, Vec<String>) = scan.query_async(connection).await?;
+        let doomed: Vec<String> = members.into_iter().filter(|digest| gone.has(digest)).collect();
+        if !doomed.is_empty() {
+            connection.srem::<_, _, ()>(set, doomed).await?;
+        }
+        cursor = next;
+        if cursor == 0 {
+            return Ok(());
+        }
     }
-    Ok(())
-}
-
-/// `blobs::<digest>` or `repository::<name>::blobs::<digest>` of one of these.
-fn is_about(key: &str, digests: &BTreeSet<String>) -> bool {
-    let is_ours = key.starts_with("blobs::") || key.starts_with("repository::");
-    is_ours && key.rsplit_once("::").is_some_and(|(_, digest)| digests.contains(digest))
 }
 
 /// `repository::<name>::blobs`
 fn is_set(key: &str) -> bool {
-    key.starts_with("repository::") && key.ends_with("::blobs")
+    matches!(key.split("::").collect::<Vec<_>>()[..], ["repository", _, "blobs"])
+}
+
+/// A host and a port as Go takes them: `host:port`, `[::1]:port`, `:port`, `host`.
+fn host_and_port(address: &str) -> (&str, u16) {
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().unwrap_or(PORT)),
+        None => (address, PORT),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (if host.is_empty() { HOST } else { host }, port)
 }
 
 fn info(config: &Redis, address: &str) -> Result<ConnectionInfo, RedisError> {
-    let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().unwrap_or(6379)),
-        None => (address, 6379),
-    };
+    let (host, port) = host_and_port(address);
     let info = ConnectionAddr::Tcp(host.to_owned(), port).into_connection_info()?;
     let mut login = redis::RedisConnectionInfo::default().set_db(i64::from(config.database));
     if let Some(username) = &config.username {
@@ -139,14 +218,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_keys_of_the_cache_that_tell_of_a_collected_blob_go() {
+    fn only_keys_of_the_cache_that_tell_of_what_is_gone_go() {
         let digests = BTreeSet::from(["sha256:aa".to_owned()]);
-        for key in ["blobs::sha256:aa", "repository::team/app::blobs::sha256:aa"] {
-            assert!(is_about(key, &digests), "{key}");
+        let gone = Gone { digests, repositories: BTreeSet::from(["old/app".to_owned()]) };
+        for key in [
+            "blobs::sha256:aa",
+            "repository::team/app::blobs::sha256:aa",
+            "repository::old/app::blobs",
+            "repository::old/app::blobs::sha256:bb",
+            // It may stand for what is gone.
+            "blobs::sha512:cc",
+        ] {
+            assert!(gone.is_about(key), "{key}");
         }
-        for key in ["blobs::sha256:bb", "repository::team/app::blobs", "other::sha256:aa", "sha256:aa"] {
-            assert!(!is_about(key, &digests), "{key}");
+        for key in [
+            "blobs::sha256:bb",
+            "repository::team/app::blobs",
+            "repository::team/app::blobs::sha256:bb",
+            "other::sha256:aa",
+            "sha256:aa",
+            "blobs",
+        ] {
+            assert!(!gone.is_about(key), "{key}");
         }
         assert!(is_set("repository::team/app::blobs") && !is_set("blobs") && !is_set("blobs::sha256:aa"));
+    }
+
+    #[test]
+    fn an_address_is_read_as_the_registry_reads_it() {
+        for (address, read) in [
+            ("redis:6380", ("redis", 6380)),
+            ("redis", ("redis", 6379)),
+            (":6380", ("localhost", 6380)),
+            ("[::1]:6380", ("::1", 6380)),
+        ] {
+            assert_eq!(host_and_port(address), read);
+        }
     }
 }

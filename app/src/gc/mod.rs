@@ -26,7 +26,7 @@ pub mod processes;
 mod quarantine;
 mod sweep;
 
-use cache::{CacheError, RedisCache};
+use cache::{CacheError, Gone, RedisCache};
 use closing::{Closing, ClosingError, Watch};
 pub use mode::Mode;
 pub use sweep::Swept;
@@ -102,9 +102,7 @@ impl GcError {
             ),
             Self::Unsafe { mode, .. } => Some(mode.alternative().to_owned()),
             Self::Locked(_) => Some("wait for it to end".to_owned()),
-            Self::Cache(_) => {
-                Some("flush it by hand: until then a push may be broken by what it still tells".to_owned())
-            }
+            Self::Cache(error) => Some(error.hint().to_owned()),
             Self::Elsewhere(error) => error.hint(),
             Self::OtherStorage { .. } => Some(
                 "name the storage of that container, or another container; nothing was changed".to_owned(),
@@ -341,7 +339,7 @@ impl Collection<'_> {
         let now = self.storage.now().await?;
         let scanned = self.plan(now).await?;
         self.check_interrupt()?;
-        let mut outcome = self.sweep(scanned, &closed).await;
+        let mut outcome = self.sweep(scanned, &closed).await?;
         outcome.closed_by = Some(closed.0);
         Closing::Nothing.still_closed(self.watch).await?;
         Ok(outcome)
@@ -385,14 +383,17 @@ impl Collection<'_> {
         scan::learn(self.storage, &stored, &mut known, self.memory).await;
         let settings = self.wishes.settings(now, self.let_go.clone());
         let decided = decide_dated(self.storage, &mut stored, &known, &settings).await?;
-        let mut outcome = self.sweep(Scanned { stored, known, decided }, &closed).await;
+        let mut outcome = self.sweep(Scanned { stored, known, decided }, &closed).await?;
         self.closing.still_closed(self.watch).await?;
         outcome.closed_by = Some(closed.0);
         Ok(outcome)
     }
 
-    async fn sweep(&self, scanned: Scanned, _proof: &closing::Closed) -> Outcome {
+    async fn sweep(&self, scanned: Scanned, _proof: &closing::Closed) -> Result<Outcome, GcError> {
         let Scanned { stored, known, decided } = scanned;
+        // Killed between the sweep and the forgetting, a collection would leave a cache that the next one knows nothing of.
+        self.forget(&decided.garbage).await?;
+        let gone = Gone::of(&decided.garbage);
         let mut outcome = Outcome { garbage: decided.garbage, gaps: decided.gaps, ..Outcome::default() };
         sweep::sweep(self.storage, &mut outcome.garbage, (&stored, &known), &mut outcome.swept).await;
         if self.wishes.empty_folders == EmptyFolders::Remove {
@@ -403,21 +404,26 @@ impl Collection<'_> {
                 }
             }
         }
-        if let Err(error) = self.forget(&outcome.garbage).await {
-            tracing::error!("{error}");
-            outcome.troubles.push(error.to_string());
-        }
-        outcome
+        self.forget_again(&gone, &mut outcome).await;
+        Ok(outcome)
     }
 
     /// A cache that goes on telling of a blob that is gone breaks the next push (FACTS section 4.3).
     async fn forget(&self, garbage: &Garbage) -> Result<(), GcError> {
         match self.cache {
-            Some(cache) => {
-                let digests = garbage.blobs.iter().map(|blob| blob.digest.to_string());
-                Ok(cache.forget(&digests.collect()).await?)
-            }
+            Some(cache) => Ok(cache.forget(&Gone::of(garbage)).await?),
             None => Ok(()),
+        }
+    }
+
+    /// One that is closed by being read-only was asked meanwhile, and may have learned anew of what was about to go.
+    async fn forget_again(&self, gone: &Gone, outcome: &mut Outcome) {
+        let Some(cache) = self.cache else { return };
+        if let Err(error) = cache.forget(gone).await {
+            let trouble =
+                format!("{error}; flush it by hand: until then a push may be broken by what it still tells");
+            tracing::error!("{trouble}");
+            outcome.troubles.push(trouble);
         }
     }
 

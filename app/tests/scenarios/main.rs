@@ -28,7 +28,7 @@
 //! | 25 | [`young`]`::a_manifest_pushed_again_while_it_is_hidden_stays`, `what_the_registry_still_counted_on_is_brought_back` | |
 //! | 26 | [`young`]`::a_blob_uploaded_again_while_it_is_hidden_is_the_new_one` | conformance of every storage |
 //! | 27 | [`killed`], [`killed_for_real`] | cases `crash.rs`, docker `collecting.rs` |
-//! | 28 | [`young`]`::a_cache_in_memory_is_emptied_or_refused` | cases `collect.rs` |
+//! | 28 | [`young`]`::a_cache_in_memory_is_emptied_or_refused`, [`cached`] for Redis | cases `collect.rs` |
 //! | 29 | cases `stored.rs`: `a_tag_that_the_registry_leaves_behind_is_removed_in_the_storage_and_no_other` | |
 //! | 30 | cases `fate.rs`: `a_digest_shared_with_a_protected_tag_stays`; for S3 the hint of `collect.rs`: `HidesTags` | |
 //! | 31, 32 | cases `closed.rs`: `a_catalog_of_many_pages_on_2`, `_on_3` | [`needed`] reads no catalog |
@@ -56,9 +56,14 @@ mod container;
 mod program;
 #[path = "../support/push.rs"]
 mod push;
+#[path = "../support/redis.rs"]
+mod redis_server;
 #[expect(dead_code, reason = "the stage starts registries that can be stopped and started again")]
 #[path = "../support/registry.rs"]
 mod registry;
+#[path = "../support/server.rs"]
+#[expect(dead_code, reason = "Redis needs neither a folder nor an address for a browser")]
+mod server;
 
 /// Makes of each scenario a test per registry, each in one of the ways to collect.
 macro_rules! scenarios {
@@ -84,6 +89,7 @@ macro_rules! scenarios {
 }
 
 mod broken;
+mod cached;
 mod faults;
 mod killed;
 mod killed_for_real;

@@ -52,19 +52,24 @@ impl Stage {
 
     /// The same with these lines in the `storage` section of its configuration.
     pub fn cached(generation: Generation, lines: &str) -> Self {
+        Self::configured(generation, lines, "")
+    }
+
+    /// The same with these sections more.
+    pub fn configured(generation: Generation, lines: &str, sections: &str) -> Self {
         let directory = scratch();
         let store = Store::open(&directory.path().join("storage")).unwrap();
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let stage = Self { client: Client::new(&format!("http://127.0.0.1:{port}")), store, directory, port };
-        stage.write_files(generation, lines);
+        stage.write_files(generation, lines, sections);
         stage.start();
         stage
     }
 
-    fn write_files(&self, generation: Generation, lines: &str) {
+    fn write_files(&self, generation: Generation, lines: &str, sections: &str) {
         let config = format!(
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n{lines}  \
-             maintenance:\n    uploadpurging:\n      enabled: false\nhttp:\n  addr: 127.0.0.1:{}\n",
+             maintenance:\n    uploadpurging:\n      enabled: false\nhttp:\n  addr: 127.0.0.1:{}\n{sections}",
             self.store.root().display(),
             self.port
         );

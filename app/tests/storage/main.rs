@@ -10,6 +10,7 @@ mod push;
 #[path = "../support/s3.rs"]
 #[expect(dead_code, reason = "these tests look through the server alone")]
 mod s3;
+#[expect(dead_code, reason = "nothing else ends a server")]
 #[path = "../support/server.rs"]
 mod server;
 

@@ -53,6 +53,11 @@ impl Server {
         }
     }
 
+    /// The process that ends it when it is told to end.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where it is.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)

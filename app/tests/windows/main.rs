@@ -15,6 +15,7 @@ mod push;
 mod registry;
 #[path = "../support/s3.rs"]
 mod s3;
+#[expect(dead_code, reason = "nothing else ends a server")]
 #[path = "../support/server.rs"]
 mod server;
 
