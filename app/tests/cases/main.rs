@@ -9,7 +9,14 @@ mod program;
 mod push;
 #[path = "../support/registry.rs"]
 mod registry;
+#[expect(dead_code, reason = "these tests look at the bucket through the program's own eyes")]
+#[path = "../support/s3.rs"]
+mod s3;
+#[expect(dead_code, reason = "nothing else ends a server")]
+#[path = "../support/server.rs"]
+mod server;
 
+mod bucket;
 mod closed;
 mod collect;
 mod crash;
