@@ -22,7 +22,7 @@ fn contained(generation: Generation, collection: Value) -> Scene {
     in_container(generation, &[], collection)
 }
 
-fn in_container(generation: Generation, options: &[&str], collection: Value) -> Scene {
+pub fn in_container(generation: Generation, options: &[&str], collection: Value) -> Scene {
     let mut scene = Scene::of(Registry::contained(generation, options));
     let name = scene.registry.container().name.clone();
     let storage = scene.registry.store.root().to_owned();

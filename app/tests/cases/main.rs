@@ -19,6 +19,7 @@ mod server;
 mod bucket;
 mod closed;
 mod collect;
+mod contained;
 mod crash;
 mod fate;
 mod faults;
