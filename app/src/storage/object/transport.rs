@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
-use opendal::{Buffer, HttpBody, HttpTransport};
+use http::{Request, Response, Uri};
+use opendal::{Buffer, Error, HttpBody, HttpTransport};
 use opendal_http_transport_reqwest::ReqwestTransport;
 use reqwest::{Client, ClientBuilder};
 
@@ -84,6 +84,48 @@ fn is_loopback(endpoint: &str) -> bool {
 impl HttpTransport for Counted {
     async fn fetch(&self, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
         self.counter.0.fetch_add(1, Ordering::Relaxed);
-        self.inner.fetch(request).await
+        let host = host(request.uri());
+        self.inner.fetch(request).await.map_err(|error| from(&host, error))
+    }
+}
+
+/// Who was asked, without what: paths and queries may hold secrets.
+fn host(address: &Uri) -> String {
+    let scheme = address.scheme_str().unwrap_or("http");
+    let authority = address.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}")
+}
+
+/// The error with who did not answer.
+fn from(host: &str, error: Error) -> Error {
+    let named = Error::new(error.kind(), format!("{host}: {}", error.message()));
+    let named = match (error.is_temporary(), error.is_persistent()) {
+        (true, _) => named.set_temporary(),
+        (_, true) => named.set_persistent(),
+        _ => named,
+    };
+    named.set_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::failure::failed;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_that_does_not_answer_is_named_and_nothing_else_of_the_request() {
+        let port = {
+            let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            closed.local_addr().unwrap().port()
+        };
+        let endpoint = format!("http://127.0.0.1:{port}");
+        let transport = Counted::new(&endpoint, Certificates::Verify, Counter::default()).unwrap();
+        let request = Request::get(format!("http://user:secret@127.0.0.1:{port}/bucket?signature=secret"));
+        let error = transport.fetch(request.body(Buffer::new()).unwrap()).await.err().unwrap();
+        let told = failed("key", &error).to_string();
+        assert!(told.contains(&endpoint) && told.contains("refused"), "{told}");
+        assert!(!told.contains("secret") && !told.contains("/bucket"), "{told}");
+        assert!(error.is_temporary(), "it is tried again: {error}");
     }
 }
