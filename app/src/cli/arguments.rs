@@ -295,16 +295,16 @@ pub struct GcArguments {
     #[arg(long, value_name = "AGE")]
     pub grace: Option<AgeText>,
     /// Remove manifests that no tag points at and nothing needs, older than AGE [default: as --grace]
-    #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "AGE", num_args = 0..=1)]
     pub untagged: Option<Option<AgeText>>,
     /// Remove uploads that nobody continued for AGE [default: 7d]
-    #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "AGE", num_args = 0..=1)]
     pub uploads: Option<Option<AgeText>>,
     /// Remove temporary files that a crash of the registry left AGE ago [default: 24h]
-    #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "AGE", num_args = 0..=1)]
     pub temporary_files: Option<Option<AgeText>>,
     /// Remove repositories that have been empty for AGE [default: 24h]
-    #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "AGE", num_args = 0..=1)]
     pub empty_repositories: Option<Option<AgeText>>,
     /// Remove folders that hold nothing
     #[arg(long)]
@@ -371,6 +371,22 @@ mod tests {
         let Some(Verb::Check { storage, .. }) = &arguments.verb else { panic!("{arguments:?}") };
         let config = storage.config(&arguments, &BTreeMap::new()).unwrap();
         assert_eq!(config.storage.directory.as_deref(), Some(Path::new("/srv/registry")));
+    }
+
+    #[test]
+    fn an_age_follows_its_option_with_or_without_a_sign_between_or_not_at_all() {
+        let week = Some(Some("7d".parse().unwrap()));
+        for (line, untagged) in [
+            ("gc --untagged 7d --plan", week),
+            ("gc --untagged=7d --plan", week),
+            ("gc --untagged --plan", Some(None)),
+            ("gc --plan --untagged", Some(None)),
+            ("gc --plan", None),
+        ] {
+            let arguments = parsed(&format!("clean-registry {line}"));
+            let Some(Verb::Gc(gc)) = arguments.verb else { panic!("{arguments:?}") };
+            assert_eq!((gc.untagged, gc.plan), (untagged, true), "{line}");
+        }
     }
 
     #[test]
