@@ -25,7 +25,7 @@ use crate::gc::closing::{Closing, ClosingError, Seen, Watch};
 use crate::leftovers::Leftovers;
 use crate::looking;
 use crate::registry::{Reference, Refusal, Writer};
-use crate::report::{Collection, Report};
+use crate::report::{Collection, REPORTED, Report};
 use crate::runtime::measure::Measured;
 use crate::state::{Lock, RunLog};
 use crate::storage::Storage;
@@ -380,10 +380,11 @@ impl<'a> Work<'a> {
             Seen::Closed(sign) => tracing::info!("the registry takes no writes: {sign}"),
             Seen::Unknown if told => {}
             Seen::Open(sign) if !closing.is_able() => return Err(ClosingError::Open(sign).into()),
+            Seen::Hidden(sign) if !closing.is_able() => return Err(ClosingError::Hidden(sign).into()),
             Seen::Unknown if !closing.is_able() => {
                 return Err(ClosingError::Unknown(storage.location()).into());
             }
-            Seen::Open(_) | Seen::Unknown => {
+            Seen::Open(_) | Seen::Hidden(_) | Seen::Unknown => {
                 self.closed = Some(closing.clone());
                 closing.close(&watch, Some(log)).await?;
             }
@@ -471,7 +472,7 @@ impl<'a> Work<'a> {
 }
 
 fn failed(error: &CollectError) -> Collection {
-    tracing::error!("garbage was not collected: {error}");
+    tracing::error!(target: REPORTED, "garbage was not collected: {error}");
     Collection::Failed { why: error.to_string(), hint: error.hint() }
 }
 

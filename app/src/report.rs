@@ -18,6 +18,9 @@ const FAR: f64 = 0.2;
 /// … and at least this much, so that directories and links do not count.
 const FAR_AT_LEAST: u64 = 1 << 20;
 
+/// The target of log lines that the report repeats: where that goes to standard output in text, the log file alone hears of them.
+pub const REPORTED: &str = "clean_registry::reported";
+
 /// What standard output carries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -14,6 +14,8 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::report::REPORTED;
 
 /// Where log lines go beside the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +56,12 @@ fn open(file: &Path) -> io::Result<File> {
     File::options().create(true).append(true).open(file)
 }
 
-/// Whether standard output and standard error are the same terminal, file or pipe.
+/// Whether standard output and standard error are the same terminal, file or pipe. A terminal has several names; two of them
+/// before one person are one place all the same.
 fn is_one_place() -> bool {
+    if io::stdout().is_terminal() && io::stderr().is_terminal() {
+        return true;
+    }
     let place = |stream: BorrowedFd<'_>| {
         let metadata = File::from(stream.try_clone_to_owned()?).metadata()?;
         Ok::<_, io::Error>((metadata.dev(), metadata.ino()))
@@ -84,7 +90,12 @@ impl<S: Subscriber> Layer<S> for Lines {
         let level = if *metadata.level() == Level::WARN { "WARNING" } else { metadata.level().as_str() };
         let line = format!("{now} [{level}] {}\n", message.0);
         // A log that cannot be written stops nothing: the journal is what has to be.
-        if self.tells_failures || metadata.target() != FAILURE {
+        let is_told = match metadata.target() {
+            FAILURE => self.tells_failures,
+            REPORTED => self.terminal == Terminal::Stderr,
+            _ => true,
+        };
+        if is_told {
             let _ = match self.terminal {
                 Terminal::Stdout => io::stdout().write_all(line.as_bytes()),
                 Terminal::Stderr => io::stderr().write_all(line.as_bytes()),

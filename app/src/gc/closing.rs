@@ -25,6 +25,9 @@ pub enum ClosingError {
     /// It takes writes, and nothing is known that would close it.
     #[error("the registry is open to pushes: {0}")]
     Open(String),
+    /// It may take writes, and this user may not see whether it does.
+    #[error("the registry may be open to pushes: {0}")]
+    Hidden(String),
     /// It took writes although it was to be closed.
     #[error("the registry was opened by somebody else during the collection: {0}")]
     OpenedMeanwhile(String),
@@ -59,6 +62,7 @@ impl ClosingError {
                 "stop it or make it read-only and run this again; or let it be closed for you: registry.container, or \
                  --close-command and --open-command with --mode barrier; or --mode quarantine"
             }
+            Self::Hidden(_) => "run this as root, or as the user the registry runs as",
             Self::OpenedMeanwhile(_) => "images pushed during the collection should be pushed again",
             Self::Unknown(_) => {
                 "name the registry's URL, container or configuration; or stop it and say so with --mode offline"
@@ -92,6 +96,8 @@ pub struct Watch {
 pub enum Seen {
     /// It does, and what shows that.
     Open(String),
+    /// It may: something that this user may not look into.
+    Hidden(String),
     /// It does not, and what shows that.
     Closed(String),
     /// Nothing shows anything.
@@ -115,7 +121,7 @@ impl Watch {
         for seen in [self.look_at_container().await?, self.look_at_address().await, self.look_at_processes()]
         {
             match seen {
-                Seen::Open(sign) => return Ok(Seen::Open(sign)),
+                Seen::Open(_) | Seen::Hidden(_) => return Ok(seen),
                 Seen::Closed(sign) => closed.push(sign),
                 Seen::Unknown => {}
             }
@@ -155,7 +161,7 @@ impl Watch {
             return Seen::Open(format!("process {} stores there (`{}`)", process.pid, process.command));
         }
         if let Some((pid, command)) = hidden.first() {
-            return Seen::Open(format!(
+            return Seen::Hidden(format!(
                 "process {pid} may store there, and cannot be looked into (`{command}`)"
             ));
         }
@@ -222,13 +228,13 @@ impl Closing {
     /// A registry that is being closed may answer for a moment more.
     async fn prove(&self, watch: &Watch) -> Result<Closed, ClosingError> {
         let began = Instant::now();
+        let is_over = || began.elapsed() > PATIENCE || matches!(self, Self::Nothing);
         loop {
             match watch.look().await? {
                 Seen::Closed(sign) => return Ok(Closed(sign)),
-                Seen::Open(sign) if began.elapsed() > PATIENCE || matches!(self, Self::Nothing) => {
-                    return Err(ClosingError::Open(sign));
-                }
-                Seen::Open(_) => tokio::time::sleep(LOOK_EVERY).await,
+                Seen::Open(sign) if is_over() => return Err(ClosingError::Open(sign)),
+                Seen::Hidden(sign) if is_over() => return Err(ClosingError::Hidden(sign)),
+                Seen::Open(_) | Seen::Hidden(_) => tokio::time::sleep(LOOK_EVERY).await,
                 // What closed it, or who says that it is closed, is all that is known.
                 Seen::Unknown => {
                     let sign = match self {
@@ -248,7 +254,7 @@ impl Closing {
     /// [`ClosingError::OpenedMeanwhile`].
     pub async fn still_closed(&self, watch: &Watch) -> Result<(), ClosingError> {
         match watch.look().await? {
-            Seen::Open(sign) => Err(ClosingError::OpenedMeanwhile(sign)),
+            Seen::Open(sign) | Seen::Hidden(sign) => Err(ClosingError::OpenedMeanwhile(sign)),
             _ => Ok(()),
         }
     }

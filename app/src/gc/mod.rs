@@ -422,7 +422,6 @@ impl Collection<'_> {
         if let Err(error) = cache.forget(gone).await {
             let trouble =
                 format!("{error}; flush it by hand: until then a push may be broken by what it still tells");
-            tracing::error!("{trouble}");
             outcome.troubles.push(trouble);
         }
     }

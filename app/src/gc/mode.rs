@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::GcError;
-use super::closing::{Closing, Seen};
+use super::closing::{Closing, ClosingError, Seen};
 use crate::runtime::config::Cache;
 
 /// How a storage is collected while people may push (FACTS section 4.4).
@@ -72,6 +72,7 @@ impl Mode {
                 Self::Offline,
                 "you say that the registry is stopped; nothing here contradicts".to_owned(),
             )),
+            (Some(Self::Offline), Seen::Hidden(sign)) => Err(ClosingError::Hidden(sign.clone()).into()),
             (Some(Self::Offline), Seen::Open(sign)) => refuse(Self::Offline, sign),
             (Some(Self::Barrier), _) if closing.is_able() => {
                 Ok((Self::Barrier, "it is closed for the sweep and opened again".to_owned()))
@@ -101,10 +102,9 @@ impl Mode {
             {
                 Ok((Self::Barrier, "it is closed for the sweep and opened again".to_owned()))
             }
-            (None, Seen::Open(sign)) => Err(super::closing::ClosingError::Open(sign.clone()).into()),
-            (None, Seen::Unknown) => {
-                Err(super::closing::ClosingError::Unknown("this storage".to_owned()).into())
-            }
+            (None, Seen::Open(sign)) => Err(ClosingError::Open(sign.clone()).into()),
+            (None, Seen::Hidden(sign)) => Err(ClosingError::Hidden(sign.clone()).into()),
+            (None, Seen::Unknown) => Err(ClosingError::Unknown("this storage".to_owned()).into()),
         }
     }
 }
@@ -120,6 +120,7 @@ mod tests {
     #[test]
     fn only_what_is_safe_is_chosen() {
         let (open, closed) = (Seen::Open("x".into()), Seen::Closed("x".into()));
+        let hidden = Seen::Hidden("x".into());
         let commands = Closing::Commands { close: "true".into(), open: "true".into() };
         let (offline, barrier, quarantine) =
             (Some(Mode::Offline), Some(Mode::Barrier), Some(Mode::Quarantine));
@@ -127,6 +128,9 @@ mod tests {
             (None, &closed, &Closing::Nothing, None, offline),
             (None, &open, &Closing::Nothing, None, None),
             (None, &Seen::Unknown, &Closing::Nothing, None, None),
+            (None, &hidden, &Closing::Nothing, None, None),
+            (None, &hidden, &commands, None, barrier),
+            (offline, &hidden, &commands, None, None),
             (None, &open, &commands, None, barrier),
             (None, &Seen::Unknown, &commands, None, barrier),
             (offline, &open, &commands, None, None),

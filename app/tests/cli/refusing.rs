@@ -179,3 +179,28 @@ fn where_output_and_errors_go_to_one_place_an_error_is_told_once_there() {
     assert_eq!((together.code, together.stdout.matches(said).count()), (6, 1), "{together:#?}");
     assert_eq!(std::fs::read_to_string(stage.path("log")).unwrap().matches(said).count(), before + 1);
 }
+
+/// `/dev/tty` is another name of the same terminal.
+#[test]
+fn on_a_terminal_an_error_is_told_once_whatever_that_is_called() {
+    let shop = Shop::of(Behaviour { delete: Delete::Disabled, ..Behaviour::default() });
+    for streams in ["", "2>/dev/tty", ">/dev/tty"] {
+        let ended = shop.stage().run_on_terminal("run", streams);
+        assert_eq!(ended.stdout.matches("has deleting switched off").count(), 1, "{streams}: {ended:#?}");
+    }
+}
+
+#[test]
+fn that_garbage_was_not_collected_is_told_once_and_written_to_the_log() {
+    let shop = Shop::open();
+    let storage = shop.server.store().root().to_owned();
+    let stage = shop.stage().configure(|config| {
+        config["storage"] = serde_json::json!({ "directory": storage });
+        config["garbage_collection"] =
+            serde_json::json!({ "close_command": "exit 7", "open_command": "true" });
+    });
+    let ended = stage.run_into_one("run");
+    assert_eq!((ended.code, ended.stdout.matches("`exit 7` failed").count()), (4, 1), "{ended:#?}");
+    let log = std::fs::read_to_string(stage.path("log")).unwrap();
+    assert_eq!(log.matches("`exit 7` failed").count(), 1, "{log}");
+}

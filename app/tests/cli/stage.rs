@@ -133,6 +133,25 @@ impl Stage {
         Ended::of(&self.command(&launcher, line).output().unwrap())
     }
 
+    /// The same on a terminal, with these redirections.
+    pub fn run_on_terminal(&self, line: &str, streams: &str) -> Ended {
+        let line = format!("{PROGRAM} {line} --state-dir state --log-file log {streams}");
+        let mut command = Command::new("timeout");
+        command.args([
+            "--kill-after=1",
+            SECONDS,
+            "script",
+            "--quiet",
+            "--return",
+            "--command",
+            &line,
+            "/dev/null",
+        ]);
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.path("home"));
+        command.current_dir(self.directory.path()).stdin(Stdio::null());
+        Ended::of(&command.output().unwrap())
+    }
+
     /// Starts the program.
     pub fn start(&self, line: &str) -> Child {
         self.command(&[PROGRAM], line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()

@@ -1,6 +1,8 @@
 //! 39, 40: what is refused, and that nothing was touched.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use clean_registry::demo::server::Generation::{V2, V3};
@@ -188,4 +190,30 @@ async fn a_storage_without_repositories_is_refused(stage: &Stage, way: Way) {
     fs::remove_dir(&repositories).unwrap();
     fs::rename(stage.path("aside"), &repositories).unwrap();
     stage.pulls("app", "v1").await;
+}
+
+/// 39: a registry of another user's cannot be looked into, and may store anywhere.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root, to become somebody else, and docker-registry 2.8: run scripts/test"]
+async fn who_may_not_look_into_a_registry_is_told_who_may() {
+    let stage = Stage::new(V2);
+    stage.client.push_as("app", "v1", &image("app")).await;
+    let elsewhere = tempfile::TempDir::new().unwrap();
+    let here = elsewhere.path().join("clean-registry");
+    fs::copy(env!("CARGO_BIN_EXE_clean-registry"), &here).unwrap();
+    for directory in [elsewhere.path(), stage.directory.path()] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let before = stage.tree();
+    for mode in [&[][..], &["--mode", "offline"]] {
+        let mut command = Command::new(&here);
+        command.args(["gc", "--storage", "storage", "--state-dir", "state", "--log-file", "log"]).args(mode);
+        command.env_clear().current_dir(stage.directory.path()).uid(65534).gid(65534);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(6), "{told}");
+        let hint = "run this as root, or as the user the registry runs as";
+        assert!(told.contains("cannot be looked into") && told.contains(hint), "{told}");
+    }
+    assert_eq!(stage.tree(), before);
 }

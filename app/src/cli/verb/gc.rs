@@ -17,8 +17,8 @@ use crate::failure::{Exit, Failure};
 use crate::gc::{self, Wishes};
 use crate::interrupt::Interrupt;
 use crate::leftovers::Leftovers;
-use crate::report::Output;
 use crate::report::collection::{Planned, Removed};
+use crate::report::{Output, REPORTED};
 use crate::setting::Setting;
 use crate::state::{ReferencesFile, State};
 use crate::storage::Storage;
@@ -86,6 +86,9 @@ pub async fn run(
     let removed = collect(&native, &state, &name).await;
     native.release().await;
     let removed = removed?;
+    for trouble in &removed.troubles {
+        tracing::error!(target: REPORTED, "{trouble}");
+    }
     leftovers.close_collections(&state)?;
     report(arguments, &removed)
 }
