@@ -15,7 +15,7 @@ use clean_registry_core::stored::{
 use thiserror::Error;
 
 use crate::state::{Fact, ReferencesFile};
-use crate::storage::{Depth, Entry, Storage, StorageError, absolute};
+use crate::storage::{Depth, Entry, Storage, StorageError, UNFINISHED, absolute};
 
 mod dates;
 mod links;
@@ -452,12 +452,22 @@ fn gap(key: &str, spares: Spares, why: String) -> StorageGap {
     StorageGap { path, repository, spares, why }
 }
 
-/// What a crash of a registry 3.x leaves of a file it was writing: `<file>.<uuid>.tmp` (FACTS section 1).
+/// What a crash of a registry 3.x leaves of a file it was writing: `<file>.<uuid>.tmp` (FACTS section 1). And what a kill leaves of
+/// one that this program was writing, where that could not be done elsewhere: `.<file>.<process>.clean-registry`.
 fn temporary(entry: &Entry) -> Option<Stray> {
     let key = entry.key.get(PREFIX.len() + 1..)?;
-    let (file, id) = key.strip_suffix(".tmp")?.rsplit_once('.')?;
-    id.parse::<UploadId>().ok()?;
-    Place::parse(file)?;
+    let is_ours = || {
+        let name = key.rsplit('/').next().unwrap_or_default();
+        name.starts_with('.') && name.ends_with(UNFINISHED)
+    };
+    let is_the_registrys = || {
+        let (file, id) = key.strip_suffix(".tmp")?.rsplit_once('.')?;
+        id.parse::<UploadId>().ok()?;
+        Place::parse(file)
+    };
+    if !is_ours() && is_the_registrys().is_none() {
+        return None;
+    }
     Some(Stray { key: key.to_owned(), size: entry.size?, stamp: entry.modified })
 }
 

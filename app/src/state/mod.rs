@@ -62,6 +62,11 @@ impl<T> At<T> for io::Result<T> {
     }
 }
 
+/// How the names of files begin that are being written: `tempfile` names them so.
+const UNFINISHED: &str = ".tmp";
+/// Nobody writes one of them for so long.
+const ABANDONED: std::time::Duration = std::time::Duration::from_secs(3600);
+
 /// The state of one registry: a directory of its own.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -109,11 +114,28 @@ impl State {
         let path = self.root.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path).at(&path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
+            Ok(()) => {
+                self.remove_unfinished();
+                Ok(Lock { _file: file })
+            }
             Err(TryLockError::WouldBlock) => {
                 Err(StateError::Locked { registry: self.registry.clone(), path })
             }
             Err(TryLockError::Error(source)) => Err(StateError::Io { path, source }),
+        }
+    }
+
+    /// Removes files that were being written when their writer was killed. Who looks needs no lock and may be writing now: what is
+    /// young stays. What cannot be removed takes no room worth an error.
+    fn remove_unfinished(&self) {
+        let entries = [self.root.clone(), self.root.join("vault")].map(std::fs::read_dir);
+        for entry in entries.into_iter().flatten().flatten().flatten() {
+            let is_unfinished = entry.file_name().to_str().is_some_and(|name| name.starts_with(UNFINISHED));
+            let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+            let age = written.and_then(|written| written.elapsed().ok());
+            if is_unfinished && age.is_some_and(|age| age > ABANDONED) {
+                let _ = std::fs::remove_file(entry.path());
+            }
         }
     }
 
@@ -167,4 +189,28 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
 /// Makes a new name in a directory survive a power cut.
 pub(crate) fn sync_directory(directory: &Path) -> Result<(), StateError> {
     File::open(directory).and_then(|directory| directory.sync_all()).at(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn what_a_kill_left_unfinished_goes_with_the_next_lock_and_what_is_being_written_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::new(directory.path(), "registry");
+        let place = |name: &str| directory.path().join("registry").join(name);
+        std::fs::create_dir_all(place("vault")).unwrap();
+        let old = SystemTime::now() - Duration::from_secs(2 * 3600);
+        for name in [".tmpAAAAAA", "vault/.tmpBBBBBB", "references"] {
+            File::create(place(name)).and_then(|file| file.set_modified(old)).unwrap();
+        }
+        File::create(place(".tmpCCCCCC")).unwrap();
+        drop(state.lock().unwrap());
+        let left =
+            [".tmpAAAAAA", "vault/.tmpBBBBBB", "references", ".tmpCCCCCC"].map(|name| place(name).exists());
+        assert_eq!(left, [false, false, true, true]);
+    }
 }

@@ -376,7 +376,10 @@ impl Storage for Local {
             let directory = File::open(&self.path);
             let directory = directory.map_err(|source| StorageError::Io { key: key.clone(), source })?;
             match directory.try_lock() {
-                Ok(()) => Ok(Some(StorageLock::file(directory))),
+                Ok(()) => {
+                    self.remove_unfinished();
+                    Ok(Some(StorageLock::file(directory)))
+                }
                 Err(TryLockError::WouldBlock) => Ok(None),
                 Err(TryLockError::Error(source)) => Err(StorageError::Io { key, source }),
             }

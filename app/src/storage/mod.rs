@@ -31,6 +31,9 @@ pub use spec::Spec;
 /// file system.
 pub const QUARANTINE: &str = "docker/registry/clean-registry-quarantine";
 
+/// How the names of files end that are being written on a local disk.
+pub(crate) const UNFINISHED: &str = ".clean-registry";
+
 /// The key of what lies at `key` below `docker/registry/v2`.
 #[must_use]
 pub fn absolute(key: &str) -> String {

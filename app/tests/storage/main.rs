@@ -8,7 +8,6 @@ mod gcs;
 #[expect(dead_code, reason = "these tests push a little, and other tests prove that images pull whole")]
 mod push;
 #[path = "../support/s3.rs"]
-#[expect(dead_code, reason = "these tests look through the server alone")]
 mod s3;
 #[expect(dead_code, reason = "nothing else ends a server")]
 #[path = "../support/server.rs"]

@@ -1,6 +1,6 @@
 //! What only buckets that keep versions can do, and get wrong.
 
-use clean_registry::storage::{Folders, Hidden, QUARANTINE, Storage, absolute};
+use clean_registry::storage::{Folders, Hidden, QUARANTINE, Storage, absolute, conformance};
 use http::Method;
 
 use super::open;
@@ -124,4 +124,30 @@ async fn multipart_uploads_are_listed_and_aborted() {
     storage.abort(&uploads[0]).await.unwrap();
     storage.abort(&uploads[0]).await.unwrap();
     assert_eq!(storage.multipart_uploads("").await.unwrap(), []);
+}
+
+#[tokio::test]
+#[ignore = "needs versitygw: run scripts/test"]
+async fn what_a_kill_left_in_the_quarantine_goes_with_the_next_lock() {
+    let server = S3::start();
+    let storage = bucket(&server).await;
+    server.bucket("plain").await;
+    let plain = open("s3", &server.parameters("plain", ""), &[]);
+    let note = format!("{QUARANTINE}/run/1-0.json");
+    let spent = format!(r#"[{{"key":"{}","version":"gone","size":1}}]"#, key());
+    storage.write(&note, spent.into()).await.unwrap();
+    for (name, storage) in [("versioned", &storage), ("plain", &plain)] {
+        let [left, young] = ["probe-1-1-1", "probe-2-2-2"].map(|probe| format!("{QUARANTINE}/{probe}"));
+        for probe in [&left, &young] {
+            storage.write(probe, Vec::new()).await.unwrap();
+        }
+        let an_hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+        let file = std::fs::File::options().write(true).open(server.file(name, &left)).unwrap();
+        file.set_modified(an_hour_ago).unwrap();
+        storage.lock().await.unwrap().unwrap().release().await;
+        let there = conformance::listed(&**storage, "").await;
+        assert!(there.into_keys().eq([young.clone()]), "{name}");
+        assert!(storage.remove(vec![young], Folders::Keep).await.is_empty());
+    }
+    assert_eq!(versions(&server, QUARANTINE).await, (0, 0));
 }

@@ -1,8 +1,9 @@
 //! What changes a storage on the local disk: only where no symbolic link is on the way, for what one leads to may be anybody's.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use rustix::fs::{
@@ -12,7 +13,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{Local, failed};
-use crate::storage::{Folders, Hidden, QUARANTINE, StorageError};
+use crate::storage::{Folders, Hidden, QUARANTINE, StorageError, UNFINISHED};
 
 impl Local {
     /// The folder that `key` lies in, reached without symbolic links; `None` if it is not there.
@@ -161,26 +162,73 @@ impl Local {
         Ok(())
     }
 
+    /// Writes a file beside all repositories and moves it to its place: what a kill leaves there the next collection finds without
+    /// looking everywhere ([`Local::remove_unfinished`]).
     pub(super) fn write_now(&self, key: &str, bytes: &[u8]) -> Result<(), StorageError> {
         let (folder, name) = self.make_folder_of(key)?;
-        let written = Self::write_in(&folder, name, bytes);
+        let written = match self.folder_of(QUARANTINE)? {
+            Some((workshop, _)) => match write_in(&workshop, (&folder, name), bytes) {
+                // On another file system, or not ours to write in: then where it belongs.
+                Err(error) if is_no_place(&error) => write_in(&folder, (&folder, name), bytes),
+                written => written,
+            },
+            None => write_in(&folder, (&folder, name), bytes),
+        };
         written.map_err(|source| StorageError::Io { key: key.to_owned(), source })
     }
 
-    fn write_in(folder: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
-        use io::Write as _;
-        let temporary = format!(".{name}.{}.clean-registry", std::process::id());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let mut file = File::from(openat(folder, &temporary, flags, Mode::from_raw_mode(0o644))?);
-        give(folder, &file);
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        let placed =
-            written.and_then(|()| Ok(renameat_with(folder, &temporary, folder, name, RenameFlags::empty())?));
-        if placed.is_err() {
-            let _ = unlinkat(folder, &temporary, AtFlags::empty());
+    /// Removes what was being written when its writer was killed. Who still writes has it locked.
+    ///
+    /// What cannot be removed takes no room worth an error.
+    pub(super) fn remove_unfinished(&self) {
+        let Ok(Some((workshop, _))) = self.folder_of(QUARANTINE) else { return };
+        let Ok(entries) = rustix::fs::Dir::read_from(&workshop) else { return };
+        for entry in entries.flatten() {
+            let Some(name) = entry.file_name().to_str().ok().filter(|name| is_unfinished(name)) else {
+                continue;
+            };
+            self.called(2);
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            let Ok(file) = openat(&workshop, name, flags, Mode::empty()) else { continue };
+            if File::from(file).try_lock().is_ok() {
+                tracing::info!("removing {name}, which an interrupted run was writing");
+                let _ = unlinkat(&workshop, name, AtFlags::empty());
+            }
         }
-        placed.and_then(|()| Ok(rustix::fs::fsync(folder)?))
     }
+}
+
+/// Writes a file in `workshop` and moves it to `place`, a folder and a name in it.
+fn write_in(workshop: &OwnedFd, (folder, name): (&OwnedFd, &str), bytes: &[u8]) -> io::Result<()> {
+    let temporary = unfinished(name);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mut file = File::from(openat(workshop, &temporary, flags, Mode::from_raw_mode(0o644))?);
+    // Not every file system knows locks; without one a collection that begins this very moment makes the move fail.
+    let _ = file.try_lock();
+    give(folder, &file);
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let placed =
+        written.and_then(|()| Ok(renameat_with(workshop, &temporary, folder, name, RenameFlags::empty())?));
+    if placed.is_err() {
+        let _ = unlinkat(workshop, &temporary, AtFlags::empty());
+    }
+    placed.and_then(|()| Ok(rustix::fs::fsync(folder)?))
+}
+
+/// What a file is called while it is written; no two at once are called the same.
+fn unfinished(name: &str) -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let (process, number) = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    format!(".{name}.{process}-{number}{UNFINISHED}")
+}
+
+fn is_unfinished(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(UNFINISHED)
+}
+
+fn is_no_place(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::XDEV | Errno::ACCESS | Errno::PERM | Errno::ROFS))
 }
 
 /// Lets what was made belong to whom the folder around it belongs. Only root can; others make what is theirs anyway.
@@ -222,6 +270,8 @@ fn modified(file: &OwnedFd) -> Result<Timestamp, Errno> {
 
 #[cfg(test)]
 mod tests {
+    use crate::storage::{Storage as _, absolute};
+
     use super::*;
 
     #[test]
@@ -239,5 +289,41 @@ mod tests {
             assert!(Timestamp::now().duration_since(told.unwrap()).as_secs() < 60);
             assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         }
+    }
+
+    /// A storage of one file, and the folder in which others are written.
+    async fn stored() -> (tempfile::TempDir, Local, std::path::PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = Local::open(directory.path()).unwrap();
+        storage.write(&absolute("file"), b"old".into()).await.unwrap();
+        let workshop = directory.path().join("docker/registry");
+        (directory, storage, workshop)
+    }
+
+    fn names(folder: &std::path::Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_file_is_replaced_at_once_and_nothing_is_left_of_writing_it() {
+        let (directory, storage, workshop) = stored().await;
+        storage.write(&absolute("file"), b"new".into()).await.unwrap();
+        assert_eq!(std::fs::read(directory.path().join(absolute("file"))).unwrap(), b"new");
+        assert_eq!((names(&workshop), names(&workshop.join("v2"))), (vec!["v2".into()], vec!["file".into()]));
+    }
+
+    #[tokio::test]
+    async fn what_a_kill_left_unfinished_goes_with_the_next_lock_and_what_is_being_written_stays() {
+        let (_directory, storage, workshop) = stored().await;
+        let (left, writing) = (unfinished("link"), unfinished("link"));
+        std::fs::write(workshop.join(&left), "sha2").unwrap();
+        let writer = File::create(workshop.join(&writing)).unwrap();
+        writer.lock().unwrap();
+        std::fs::write(workshop.join("other"), "somebody's").unwrap();
+        storage.lock().await.unwrap().unwrap().release().await;
+        let mut found = names(&workshop);
+        found.sort();
+        assert_eq!(found, [writing.as_str(), "other", "v2"]);
     }
 }

@@ -32,7 +32,7 @@ struct Pace {
 }
 
 /// Where it lies.
-fn key() -> String {
+pub(super) fn key() -> String {
     format!("{QUARANTINE}/lock")
 }
 

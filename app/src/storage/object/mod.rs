@@ -24,12 +24,13 @@ use self::s3::{Bucket, Doomed, Mark, Versioning, again};
 use self::transport::Counter;
 use self::versions::{delete_all, is_version, run_of_note};
 use super::{
-    Depth, Entry, Folders, Hidden, Multipart, OnDigest, OnRead, OnStat, QUARANTINE, Sink, Storage,
-    StorageError, StorageLock,
+    Depth, Entry, Folders, Hidden, Multipart, OnDigest, OnRead, OnStat, Sink, Storage, StorageError,
+    StorageLock,
 };
 
 mod copies;
 mod failure;
+mod leftovers;
 mod listing;
 pub(super) mod lock;
 pub(super) mod open;
@@ -178,12 +179,6 @@ impl Object {
         }
     }
 
-    /// A key that nobody else uses.
-    fn probe(&self) -> String {
-        let now = Timestamp::now().as_nanosecond();
-        format!("{QUARANTINE}/probe-{}-{now}-{}", std::process::id(), self.next_number())
-    }
-
     async fn metadata(&self, key: &str) -> Result<Option<Metadata>, StorageError> {
         match self.operator.stat(key).await {
             Ok(metadata) => Ok(Some(metadata)),
@@ -264,16 +259,6 @@ impl Object {
         self.operator.info().root() == "/"
     }
 
-    async fn quarantine(&self) -> Result<Vec<Entry>, StorageError> {
-        let found = std::sync::Mutex::new(Vec::new());
-        let sink = |entries: Vec<Entry>| {
-            found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(entries);
-        };
-        let listing = self.listing(&sink);
-        listing.run(&format!("{QUARANTINE}/")).await?;
-        Ok(found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-
     fn listing<'a>(&'a self, sink: Sink<'a>) -> Listing<'a> {
         Listing { operator: &self.operator, manner: self.kind.manner(), sink, most: self.breadth.listings }
     }
@@ -290,20 +275,6 @@ impl Object {
         Ok(hidden)
     }
 
-    /// Removes the notes of these runs, or of all if there are none, that say nothing any more.
-    async fn tidy(&self, bucket: &Bucket, runs: &[String]) -> Result<(), StorageError> {
-        let mut notes = self.quarantine().await?;
-        notes.retain(|entry| {
-            run_of_note(&entry.key)
-                .is_some_and(|run| runs.is_empty() || runs.iter().any(|other| other == run))
-        });
-        let (_, spent) = self.hidden_versions(bucket, &notes).await?;
-        match self.remove(spent, Folders::Keep).await.pop() {
-            None => Ok(()),
-            Some((_, error)) => Err(error),
-        }
-    }
-
     async fn purge_now(&self, hidden: Vec<Hidden>) -> Vec<(Hidden, StorageError)> {
         let mut runs: Vec<String> = hidden.iter().map(|hidden| hidden.run.clone()).collect();
         runs.sort();
@@ -318,22 +289,6 @@ impl Object {
             let _ = self.tidy(bucket, &runs).await;
         }
         failed
-    }
-
-    async fn now_here(&self) -> Result<Timestamp, StorageError> {
-        let key = self.probe();
-        self.write(&key, Vec::new()).await?;
-        let seen = self.stat(&key).await;
-        let left = self.remove(vec![key.clone()], Folders::Keep).await.pop();
-        let now = seen?.and_then(|entry| entry.modified.at());
-        match (now, left) {
-            (_, Some((_, error))) => Err(error),
-            (Some(now), None) => Ok(now),
-            (None, None) => Err(StorageError::Other {
-                key,
-                message: "the store does not tell when it was written".to_owned(),
-            }),
-        }
     }
 
     async fn uploads(&self, prefix: &str) -> Result<Vec<Multipart>, StorageError> {
@@ -484,7 +439,13 @@ impl Storage for Object {
     }
 
     fn lock(&self) -> BoxFuture<'_, Result<Option<StorageLock>, StorageError>> {
-        Box::pin(async { Ok(self.take_lock().await?.map(StorageLock::lease)) })
+        Box::pin(async {
+            let lease = self.take_lock().await?;
+            if lease.is_some() {
+                self.remove_leftovers().await;
+            }
+            Ok(lease.map(StorageLock::lease))
+        })
     }
 
     fn multipart_uploads<'a>(
