@@ -12,24 +12,23 @@ use clean_registry_core::name::{Digest, RepoName, count};
 use clean_registry_core::plan::{Action, Plan, Step, draw};
 use clean_registry_core::policy::{RepoVerdicts, Verdicts, judge};
 use clean_registry_core::report::summarize;
-use clean_registry_core::verify::{BrokenTag, newly_broken};
 use futures_util::{StreamExt as _, stream};
 
-use crate::apply::{Applied, Apply, Unproven, prove_by_upload};
-use crate::collect::native::closing as closing_of;
+use crate::apply::{Applied, Apply};
 use crate::collect::{CollectError, Collector, measure_on_host, open_what_was_closed};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::gc::Mode;
-use crate::gc::closing::{Closing, ClosingError, Seen, Watch};
+use crate::gc::closing::Closing;
 use crate::leftovers::Leftovers;
-use crate::looking;
 use crate::registry::{Reference, Refusal, Writer};
 use crate::report::{Collection, REPORTED, Report};
 use crate::runtime::measure::Measured;
 use crate::state::{Lock, RunLog};
 use crate::storage::Storage;
 use crate::survey::Scope;
+
+mod closing;
+mod verify;
 
 /// Runs that are remembered, beside those that can still be undone.
 const RUNS_KEPT: usize = 100;
@@ -276,30 +275,6 @@ impl<'a> Work<'a> {
         Ok(report)
     }
 
-    /// The tags that cannot be pulled, if the storage tells.
-    async fn broken(&self, inventory: &Inventory) -> Option<Vec<BrokenTag>> {
-        inventory.storage.as_ref()?;
-        let storage = self.ctx.storage().await?;
-        let broken = looking::broken_tags(&**storage).await;
-        broken
-            .inspect_err(|error| tracing::warn!("whether every tag can be pulled cannot be told: {error}"))
-            .ok()
-    }
-
-    /// The gate behind every run: a tag that could be pulled before and cannot be pulled now makes it fail.
-    async fn verify(&self, before: &Option<Vec<BrokenTag>>, inventory: &Inventory, report: &mut Report) {
-        let (Some(before), Some(after)) = (before, self.broken(inventory).await) else { return };
-        for broken in newly_broken(before, &after) {
-            let trouble = format!(
-                "{}:{} could be pulled before this run, and cannot be now",
-                broken.repository, broken.tag
-            );
-            tracing::error!("{trouble}");
-            report.gaps.push(trouble);
-            report.exit = Exit::InPart;
-        }
-    }
-
     /// The same with the registry closed, where it has to be.
     async fn carry_out_closed(
         &mut self,
@@ -334,70 +309,10 @@ impl<'a> Work<'a> {
         Ok(report.with_gaps(has_wide_gaps(inventory)))
     }
 
-    /// Makes sure that what is about to be changed is what was read.
-    async fn prove_same(&self, plan: &Plan, inventory: &Inventory) -> Result<(), Failure> {
-        if plan.steps.is_empty() {
-            return Ok(());
-        }
-        match self.read_storage(inventory).await {
-            Some(storage) => {
-                let repositories: BTreeSet<&RepoName> =
-                    plan.steps.iter().map(|step| &step.repository).collect();
-                match prove_by_upload(&self.writer, &**storage, repositories.into_iter()).await {
-                    // What was compared was the same, and every step looks at the registry again.
-                    Err(Unproven::Refused(refusal @ Refusal::Forbidden { .. })) => {
-                        tracing::warn!("that the registry stores where it was read is not tried: {refusal}");
-                        Ok(())
-                    }
-                    proven => Ok(proven?),
-                }
-            }
-            None => Ok(()),
-        }
-    }
-
     /// The storage beside the API, if the inventory was taken from it.
     async fn read_storage(&self, inventory: &Inventory) -> Option<&Arc<dyn Storage>> {
         let is_beside = inventory.storage.is_some() && !self.ctx.reader.is_over_storage();
         if is_beside { self.ctx.storage().await } else { None }
-    }
-
-    /// Makes sure that no registry is at work on the storage, before anything in it is changed; called once a run, after the plan
-    /// has passed its audit and before the first step, and only where the registry is its storage and has no address.
-    ///
-    /// When it returns `Ok`, no process writes to the storage until the end of the run: what is read from then on stays so, but
-    /// for what the run itself does. It changes nothing in the storage.
-    ///
-    /// # Errors
-    /// When a registry may be at work on it: nothing has been changed then.
-    async fn close_for_storage(&mut self, log: &RunLog) -> Result<(), Failure> {
-        let setting = self.ctx.setting().await?;
-        let Some(storage) = self.ctx.storage().await else { return Ok(()) };
-        let closing = closing_of(&self.ctx.config, setting).await?;
-        let watch = Watch::of(&**storage, setting.container.clone(), None);
-        let told = self.ctx.config.garbage_collection.native == Some(Mode::Offline);
-        match watch.look().await.map_err(ClosingError::from)? {
-            Seen::Closed(sign) => tracing::info!("the registry takes no writes: {sign}"),
-            Seen::Unknown if told => {}
-            Seen::Open(sign) if !closing.is_able() => return Err(ClosingError::Open(sign).into()),
-            Seen::Hidden(sign) if !closing.is_able() => return Err(ClosingError::Hidden(sign).into()),
-            Seen::Unknown if !closing.is_able() => {
-                return Err(ClosingError::Unknown(storage.location()).into());
-            }
-            Seen::Open(_) | Seen::Hidden(_) | Seen::Unknown => {
-                self.closed = Some(closing.clone());
-                closing.close(&watch, Some(log)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Opens the registry again, if this run has closed it.
-    async fn open_again(&mut self, log: &RunLog) -> Result<(), Failure> {
-        match self.closed.take() {
-            Some(closing) => Ok(closing.open(Some(log)).await?),
-            None => Ok(()),
-        }
     }
 
     /// Whether garbage is to be collected, given whether this run deletes something.

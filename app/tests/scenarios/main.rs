@@ -33,7 +33,7 @@
 //! | 30 | cases `bucket.rs`: `a_tag_that_registry_3_hides_protects_its_image_and_expires_as_any_other` | cases `fate.rs`; over the API alone the hint of `collect.rs`: `HidesTags` |
 //! | 31 | cases `closed.rs`: `a_catalog_of_many_pages_on_2`, `_on_3` | [`needed`] reads no catalog |
 //! | 32 | cases `bucket.rs`: `repositories_whose_names_extend_each_other_are_all_cleaned` | |
-//! | 33 | `inprocess.rs`: `who_does_not_accept_a_type_is_told_something_else` | `requests.rs` |
+//! | 33 | `inprocess/main.rs`: `who_does_not_accept_a_type_is_told_something_else` | `requests.rs` |
 //! | 34 | cases `stored.rs`: `an_error_after_the_deed_is_seen_through`; `faults.rs`: `an_error_for_a_deletion_that_was_done_is_seen_through` | |
 //! | 35 | cases `closed.rs`: `deleting_is_switched_off`, `the_registry_is_read_only`, `the_user_may_only_read`; `faults.rs`: `a_registry_that_is_asked_too_much_is_given_time` | |
 //! | 36 | cases `fate.rs`: `a_plan_cannot_delete_a_layer` | |

@@ -1,21 +1,19 @@
 //! The in-process registry answers as the real ones do: FACTS sections 1, 2 and 7, seen there against 2.8.2 and 3.1.1.
 
+#[path = "../support/mod.rs"]
 mod support;
+mod sweeping;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clean_registry::demo::builder::{Builder, Built, noise};
-use clean_registry::demo::sample::{self, Fate};
 use clean_registry::demo::server::{Auth, Behaviour, Delete, Effect, Generation, Rule, Server};
 use clean_registry::demo::store::Store;
-use clean_registry::demo::sweep;
-use clean_registry::storage::Local;
 use clean_registry_core::layout::Place;
-use clean_registry_core::name::{Bytes, Digest, MediaType};
+use clean_registry_core::name::{Digest, MediaType};
 use reqwest::header::{ACCEPT, ALLOW, CONTENT_TYPE, LINK, WWW_AUTHENTICATE};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -494,104 +492,4 @@ async fn a_stopped_server_is_gone() {
         assert!(Instant::now() < deadline, "still there");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-#[tokio::test]
-async fn the_sample_is_whole_and_stays_so_through_cleaning_and_sweeping() {
-    for generation in BOTH {
-        let root = tempfile::tempdir().unwrap();
-        let store = Store::open(root.path()).unwrap();
-        let made = sample::write(&store, "2026-11-01T12:00:00Z".parse().unwrap()).unwrap();
-        let server = Server::start(root.path(), Behaviour::of(generation)).unwrap();
-        let client = Client::new(&server.url());
-        for tagged in &made.tags {
-            let pulled = client.pull_whole(tagged.repo.as_str(), tagged.tag.as_str()).await;
-            assert!(pulled.is_ok(), "{}:{}: {pulled:?}", tagged.repo, tagged.tag);
-        }
-        let marked = sweep::mark(&Local::open(root.path()).unwrap()).await.unwrap();
-        assert_eq!(marked.gaps, [], "nothing in it is broken");
-        let orphans: Vec<Digest> = marked.garbage.blobs.iter().map(|blob| blob.digest).collect();
-        assert_eq!(orphans, made.orphans, "all that is garbage from the start");
-
-        for tagged in made.tags.iter().filter(|tagged| tagged.fate == Fate::Goes) {
-            assert_eq!(
-                client.delete(tagged.repo.as_str(), &tagged.digest.to_string()).await,
-                StatusCode::ACCEPTED
-            );
-        }
-        let measure = || store.files().unwrap().iter().map(|(_, size)| size).sum::<u64>();
-        let before = measure();
-        let swept = sweep::sweep(&store).await.unwrap();
-        let freed = before - measure();
-        assert!(freed > 2 << 20, "{freed}");
-        assert_eq!(Bytes(freed), swept.removed.values().copied().sum(), "measured is what was promised");
-        for tagged in made.tags.iter().filter(|tagged| tagged.fate != Fate::Goes) {
-            let pulled = client.pull_whole(tagged.repo.as_str(), tagged.tag.as_str()).await;
-            assert!(pulled.is_ok(), "{}:{}: {pulled:?}", tagged.repo, tagged.tag);
-        }
-        for (repo, digest) in &made.untagged {
-            assert!(client.pull_whole(repo.as_str(), &digest.to_string()).await.is_ok());
-        }
-        let again = sweep::sweep(&store).await.unwrap();
-        assert!(again.removed.is_empty(), "a second sweep has nothing to do");
-    }
-}
-
-#[test]
-fn the_sample_is_the_same_for_the_same_moment() {
-    let now = "2026-11-01T12:00:00Z".parse().unwrap();
-    let listing = || {
-        let root = tempfile::tempdir().unwrap();
-        let store = Store::open(root.path()).unwrap();
-        sample::write(&store, now).unwrap();
-        let mut files = store.files().unwrap();
-        files.sort();
-        files
-    };
-    assert_eq!(listing(), listing());
-}
-
-#[tokio::test]
-async fn an_unreadable_manifest_spares_what_it_might_need_and_the_rest_is_swept() {
-    let root = tempfile::tempdir().unwrap();
-    let store = Store::open(root.path()).unwrap();
-    let link = |repo: &str, digest| Place::LayerLink { repo: repo.parse().unwrap(), digest };
-    let lost = ["a's", "b's", "nobody's"].map(|bytes| store.write_blob(bytes.as_bytes()).unwrap());
-    let [linked, elsewhere, unlinked] = lost;
-    store.write_link(&link("a", linked), &linked).unwrap();
-    store.write_link(&link("b", elsewhere), &elsewhere).unwrap();
-    let broken = store.write_blob(b"{\"schemaVersion\":2,\"lay").unwrap();
-    let root_link = Place::RevisionLink { repo: "a".parse().unwrap(), digest: broken };
-    store.write_link(&root_link, &broken).unwrap();
-    let storage = Local::open(root.path()).unwrap();
-    let gaps = sweep::mark(&storage).await.unwrap().gaps;
-    assert_eq!(gaps.len(), 1, "{gaps:?}");
-    assert_eq!(gaps[0].path, Place::BlobData(broken).key());
-    let swept = sweep::sweep(&store).await.unwrap();
-    assert_eq!(
-        swept.removed.into_keys().collect::<Vec<_>>(),
-        [elsewhere],
-        "only another repository links it"
-    );
-    store.remove(&root_link).unwrap();
-    let left = BTreeSet::from([linked, unlinked, broken]);
-    assert_eq!(sweep::sweep(&store).await.unwrap().removed.into_keys().collect::<BTreeSet<_>>(), left);
-}
-
-#[tokio::test]
-async fn a_link_that_no_registry_would_write_spares_what_it_might_mean() {
-    let root = tempfile::tempdir().unwrap();
-    let store = Store::open(root.path()).unwrap();
-    let orphan = store.write_blob(b"nobody's").unwrap();
-    let strange = root.path().join("docker/registry/v2/repositories/Upper/_manifests/revisions/sha256/ab");
-    std::fs::create_dir_all(&strange).unwrap();
-    std::fs::write(strange.join("link"), "sha256:ab").unwrap();
-    let storage = Local::open(root.path()).unwrap();
-    let decided = sweep::mark(&storage).await.unwrap();
-    assert_eq!((decided.gaps.len(), decided.garbage.blobs.len()), (1, 0), "{:?}", decided.gaps);
-    assert!(sweep::sweep(&store).await.unwrap().removed.is_empty());
-    assert!(store.read(&Place::BlobData(orphan)).unwrap().is_some(), "nothing was removed");
-    std::fs::remove_dir_all(strange).unwrap();
-    assert_eq!(sweep::sweep(&store).await.unwrap().removed.len(), 1);
-    assert!(store.read(&Place::BlobData(orphan)).unwrap().is_none());
 }
