@@ -177,10 +177,12 @@ impl Local {
         written.map_err(|source| StorageError::Io { key: key.to_owned(), source })
     }
 
-    /// Removes what was being written when its writer was killed. Who still writes has it locked.
+    /// Removes what was being written when its writer was killed, and folders of the quarantine that a kill left empty. Who still
+    /// writes has the file locked; who hides has the storage locked.
     ///
     /// What cannot be removed takes no room worth an error.
     pub(super) fn remove_unfinished(&self) {
+        let _ = self.remove_empty_below(QUARANTINE);
         let Ok(Some((workshop, _))) = self.folder_of(QUARANTINE) else { return };
         let Ok(entries) = rustix::fs::Dir::read_from(&workshop) else { return };
         for entry in entries.flatten() {
@@ -311,6 +313,22 @@ mod tests {
         storage.write(&absolute("file"), b"new".into()).await.unwrap();
         assert_eq!(std::fs::read(directory.path().join(absolute("file"))).unwrap(), b"new");
         assert_eq!((names(&workshop), names(&workshop.join("v2"))), (vec!["v2".into()], vec!["file".into()]));
+    }
+
+    #[tokio::test]
+    async fn folders_of_the_quarantine_that_a_kill_left_empty_go_with_the_next_lock() {
+        let (_directory, storage, workshop) = stored().await;
+        let (empty, full) =
+            ("clean-registry-quarantine/run-1/docker/registry", "clean-registry-quarantine/run-2/a");
+        for folder in [empty, full] {
+            std::fs::create_dir_all(workshop.join(folder)).unwrap();
+        }
+        std::fs::write(workshop.join(full).join("file"), "hidden").unwrap();
+        storage.lock().await.unwrap().unwrap().release().await;
+        assert_eq!(names(&workshop.join("clean-registry-quarantine")), ["run-2"]);
+        std::fs::remove_file(workshop.join(full).join("file")).unwrap();
+        storage.lock().await.unwrap().unwrap().release().await;
+        assert_eq!(names(&workshop), ["v2"]);
     }
 
     #[tokio::test]
