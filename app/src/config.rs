@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::age::AgeText;
 use crate::gc::{EmptyFolders, Mode, Wishes};
 use crate::pulls::PullsSection;
+use crate::registry::Kind;
 
 mod cleanup;
 
@@ -154,6 +155,16 @@ pub struct Registry {
     pub timeout_seconds: u64,
     /// The Docker engine's address, as in `DOCKER_HOST`.
     pub docker_host: Option<String>,
+    /// Which registry it is; by default as its host and its answers tell.
+    pub kind: Option<Kind>,
+    /// The repositories, for a registry that does not list them, or to work on these alone.
+    #[serde(default)]
+    pub repositories: Vec<String>,
+    /// The users, organizations, projects or groups whose repositories are listed, for a registry that lists them only so.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+    /// Where the vendor's own API is, if not where that vendor's usually is: `https://gitlab.example`.
+    pub api_url: Option<String>,
 }
 
 const fn sixteen() -> usize {
@@ -179,6 +190,10 @@ impl Default for Registry {
             requests_per_second: None,
             timeout_seconds: sixty(),
             docker_host: None,
+            kind: None,
+            repositories: Vec::new(),
+            namespaces: Vec::new(),
+            api_url: None,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::pulls::Watched;
-use crate::registry::{Credentials, Options, Reader, Secret, connect, docker_credentials};
+use crate::registry::{Credentials, Options, Reader, Secret, Told, connect, docker_credentials};
 use crate::report::Output;
 use crate::scan::ScanError;
 use crate::setting::{Setting, docker_config_dir};
@@ -277,6 +277,21 @@ fn options(config: &Config, environment: &BTreeMap<String, String>) -> Result<Op
         requests_per_second: registry.requests_per_second,
         timeout: config.timeout(),
         retries: RETRIES,
+        told: told(&config.registry)?,
+    })
+}
+
+/// What the configuration says of the registry.
+fn told(registry: &crate::config::Registry) -> Result<Told, Failure> {
+    let wrong = |name: &str| {
+        Failure::new(Exit::Usage, format!("registry.repositories: {name:?} is no repository name"))
+    };
+    let read = |name: &String| name.parse().map_err(|_| wrong(name));
+    Ok(Told {
+        kind: registry.kind,
+        repositories: registry.repositories.iter().map(read).collect::<Result<_, _>>()?,
+        namespaces: registry.namespaces.clone(),
+        api_url: registry.api_url.clone(),
     })
 }
 

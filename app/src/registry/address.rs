@@ -23,6 +23,10 @@ impl Address {
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none_or(str::is_empty) {
             return Err(refuse("expected http:// or https:// and a host"));
         }
+        // What people call Docker Hub is not where its registry answers.
+        if matches!(base.host_str(), Some("docker.io" | "index.docker.io")) {
+            base.set_host(Some("registry-1.docker.io")).map_err(|error| refuse(&error.to_string()))?;
+        }
         let credentials = take_credentials(&mut base);
         base.set_query(None);
         base.set_fragment(None);
@@ -38,6 +42,19 @@ impl Address {
     /// `host[:port][/prefix]`: what people call the registry.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The host alone.
+    pub(super) fn host(&self) -> &str {
+        self.base.host_str().unwrap_or_default()
+    }
+
+    /// The URL of `path` beside `/v2/`, where some vendors have an API of their own. What of it is not plain is escaped
+    /// by the caller.
+    pub(super) fn beside(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path()));
+        url
     }
 
     /// The URL of `path` below `/v2/`.
@@ -123,6 +140,7 @@ mod tests {
             ("https://a.example:443/v2/", "a.example", "https://a.example/v2/x"),
             ("a.example:5000/pre/fix/", "a.example:5000/pre/fix", "https://a.example:5000/pre/fix/v2/x"),
             ("http://[::1]:5000", "[::1]:5000", "http://[::1]:5000/v2/x"),
+            ("docker.io", "registry-1.docker.io", "https://registry-1.docker.io/v2/x"),
         ] {
             let (address, _) = Address::parse(text).unwrap();
             assert_eq!((address.name(), address.url("x").as_str()), (name, url), "{text}");

@@ -1,5 +1,7 @@
 //! Reading a registry over HTTP. Nothing here can change it.
 
+use std::sync::{Arc, OnceLock};
+
 use bytes::Bytes;
 use clean_registry_core::manifest::content_digest;
 use clean_registry_core::name::{Digest, MediaType, RepoName};
@@ -7,12 +9,14 @@ use jiff::Timestamp;
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
+use tokio::sync::OnceCell;
 
 use super::address::shown;
 use super::auth::Scope;
 use super::client::{Ask, Client};
+use super::kind::{Catalog, Habits, Kind};
 use super::wire::Answer;
-use super::{Error, Listing, RawManifest, Reference, Tags, headers, listing};
+use super::{Error, Listing, RawManifest, Reference, Tags, Told, headers, listing, vendor};
 
 /// The largest manifest that is read, in bytes: four times what the specification has registries take.
 const MANIFEST_LIMIT: u64 = 16 << 20;
@@ -30,11 +34,39 @@ const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.o
 #[derive(Clone)]
 pub(super) struct Api {
     pub(super) client: Client,
+    /// What was said of the registry beforehand.
+    pub(super) told: Arc<Told>,
+    /// What its answers tell it is.
+    found: Arc<OnceLock<Kind>>,
+    /// Whether it has a referrers API, asked once.
+    pub(super) has_referrers: Arc<OnceCell<bool>>,
 }
 
 impl Api {
-    pub(super) const fn new(client: Client) -> Self {
-        Self { client }
+    pub(super) fn new(client: Client, told: Told) -> Self {
+        let (found, has_referrers) = (Arc::default(), Arc::default());
+        Self { client, told: Arc::new(told), found, has_referrers }
+    }
+
+    /// Which registry this is: as told, by its host, or as the answer to [`Api::ping`] told.
+    pub(super) fn kind(&self) -> Kind {
+        let by_host = || Kind::of_host(self.client.address().host());
+        self.told.kind.or_else(by_host).or_else(|| self.found.get().copied()).unwrap_or(Kind::Other)
+    }
+
+    /// What this registry does differently.
+    pub(super) fn habits(&self) -> &'static Habits {
+        self.kind().habits()
+    }
+
+    fn note_kind(&self, answer: &Answer) {
+        let (realm, service) = self.client.token_server();
+        let found = Kind::of_answer(&realm, &service, |name| answer.headers.contains_key(name));
+        if let Some(kind) = found
+            && self.found.set(kind).is_ok()
+        {
+            tracing::debug!("{} is {kind}", self.host());
+        }
     }
 
     /// The registry's name: `host[:port][/prefix]`.
@@ -59,14 +91,41 @@ impl Api {
         match answer.status {
             StatusCode::NOT_FOUND => Err(answer.into_not_a_registry()),
             StatusCode::OK if answer.content_type() == "text/html" => Err(answer.into_not_a_registry()),
-            StatusCode::OK => Ok(headers::http_date(answer.header("date"))),
+            StatusCode::OK => {
+                self.note_kind(&answer);
+                Ok(headers::http_date(answer.header("date")))
+            }
             _ => Err(answer.into_error()),
         }
     }
 
-    /// The repositories the registry lists, as far as it lists them.
+    /// The repositories: those that were named, else those the registry or its vendor lists, as far as they are listed.
     pub(super) async fn catalog(&self) -> Listing {
-        listing::catalog(&self.client).await
+        if !self.told.repositories.is_empty() {
+            return Listing { repositories: self.told.repositories.clone(), ..Listing::default() };
+        }
+        let vendor = match self.habits().catalog {
+            Catalog::Registry => return listing::catalog(&self.client).await,
+            Catalog::Vendor(vendor) => vendor,
+            Catalog::RegistryThen(vendor) => {
+                let listing = listing::catalog(&self.client).await;
+                if !self.lists_nothing(&listing) {
+                    return listing;
+                }
+                vendor
+            }
+        };
+        vendor::list(self, vendor).await
+    }
+
+    /// Whether there is no catalog for this user, and there are namespaces to list instead.
+    fn lists_nothing(&self, listing: &Listing) -> bool {
+        use Error::{Forbidden, NoCatalog, Unauthorized};
+        let is_none = match &listing.broke_off {
+            Some(error) => matches!(error, Forbidden { .. } | NoCatalog { .. } | Unauthorized { .. }),
+            None => listing.repositories.is_empty(),
+        };
+        is_none && !self.told.namespaces.is_empty()
     }
 
     /// All tags of `repository`, none when it does not exist: whole, or an error.

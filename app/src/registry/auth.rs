@@ -124,6 +124,19 @@ impl Auth {
         Err(self.unauthorized(&refused.url, &offered))
     }
 
+    /// Who asks.
+    pub(super) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// The realm and the service of the token server, as far as one was named.
+    pub(super) fn token_server_named(&self) -> (String, String) {
+        match self.scheme() {
+            Scheme::Bearer(server) => (server.realm.to_string(), server.service.clone().unwrap_or_default()),
+            _ => (String::new(), String::new()),
+        }
+    }
+
     /// Asks as docker does, so that what a registry shows to everyone is not taken for all there is.
     async fn ask(&self) {
         let request = Request {

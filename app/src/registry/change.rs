@@ -11,8 +11,9 @@ use super::address::shown;
 use super::api::{Api, MESSAGE_LIMIT};
 use super::auth::Scope;
 use super::client::Ask;
-use super::wire::{Answer, Repeat};
-use super::{Deleted, Error, OpenUpload, Reference, Refusal, random};
+use super::kind::{Deletes, Kind, Untags};
+use super::wire::{Answer, Repeat, one_line};
+use super::{Deleted, Error, OpenUpload, Reference, Refusal, random, vendor};
 
 impl Api {
     /// Deletes a manifest, and with it every tag that points at it. The digest must be a manifest's: Distribution
@@ -37,8 +38,35 @@ impl Api {
     ///
     /// As [`Api::delete_manifest`].
     pub(super) async fn delete_tag(&self, repository: &RepoName, tag: &Tag) -> Result<Deleted, Refusal> {
+        if self.habits().untags == Untags::ByVendor {
+            return self.delete_tag_by_vendor(repository, tag).await;
+        }
         let ask = self.ask(Method::DELETE, repository, &Reference::Tag(tag.clone()), Repeat::IfUnheard);
         self.deleted(repository, self.client.send(ask).await?)
+    }
+
+    /// Deletes a tag with a request of the vendor's own (docs/registries.md).
+    async fn delete_tag_by_vendor(&self, repository: &RepoName, tag: &Tag) -> Result<Deleted, Refusal> {
+        let address = self.client.address();
+        let answer = if self.kind() == Kind::Harbor {
+            let (project, name) =
+                repository.as_str().split_once('/').unwrap_or(("library", repository.as_str()));
+            // Harbor wants the slashes of a name escaped twice.
+            let name = vendor::escaped(&vendor::escaped(name));
+            let url = address.beside(&format!(
+                "api/v2.0/projects/{}/repositories/{name}/artifacts/{tag}/tags/{tag}",
+                vendor::escaped(project)
+            ));
+            let mut ask = Ask::get(url, Scope::change(repository), MESSAGE_LIMIT).method(Method::DELETE);
+            ask.request.repeat = Repeat::IfUnheard;
+            self.client.send_apart(&ask.request, self.client.credentials().basic().as_ref()).await?
+        } else {
+            let url = address.beside(&format!("acr/v1/{repository}/_tags/{tag}"));
+            let mut ask = Ask::get(url, Scope::change(repository), MESSAGE_LIMIT).method(Method::DELETE);
+            ask.request.repeat = Repeat::IfUnheard;
+            self.client.send(ask).await?
+        };
+        self.deleted(repository, answer)
     }
 
     /// Stores a manifest, byte for byte, and points the tag at it if `reference` is one.
@@ -128,10 +156,18 @@ impl Api {
     ///
     /// A [`Refusal`] that says why nothing can be deleted.
     pub(super) async fn probe(&self, repository: &RepoName) -> Result<Powers, Refusal> {
+        if let Deletes::Not { why, hint } = self.habits().deletes {
+            return Err(Refusal::NotOffered { host: self.host().to_owned(), kind: self.kind(), why, hint });
+        }
         let digest = Digest::of(&random().to_le_bytes());
         self.probe_routes(repository, &digest).await?;
         self.probe_digest(repository, &digest).await?;
-        self.probe_tag(repository).await
+        match self.habits().untags {
+            // An answer would tell nothing: what deletes a tag is another request, or takes the manifest with it.
+            Untags::ByVendor => Ok(Powers::DeleteAndUntag),
+            Untags::Not => Ok(Powers::DeleteOnly),
+            Untags::Asked | Untags::ByName => self.probe_tag(repository).await,
+        }
     }
 
     /// A read-only Distribution has no routes that delete. Other registries need not know `OPTIONS` at all.
@@ -199,6 +235,9 @@ impl Api {
     /// Why the registry does not do what it was asked to (FACTS section 2).
     fn refusal(&self, repository: &RepoName, answer: Answer) -> Refusal {
         let host = self.host().to_owned();
+        if let Some(message) = self.protects(&answer) {
+            return Refusal::Immutable { host, message };
+        }
         match answer.status {
             StatusCode::METHOD_NOT_ALLOWED if is_read_only(answer.header("allow")) => {
                 Refusal::ReadOnly { host }
@@ -214,6 +253,19 @@ impl Api {
                 error => Refusal::Other(error),
             },
         }
+    }
+}
+
+impl Api {
+    /// What the registry says, if it says that what was to go is immutable, protected or locked.
+    fn protects(&self, answer: &Answer) -> Option<String> {
+        if !matches!(answer.status.as_u16(), 400 | 403 | 405 | 409 | 412) {
+            return None;
+        }
+        let (code, message) = answer.reported().unwrap_or_else(|| (String::new(), answer.excerpt()));
+        let said = format!("{code} {message}").to_ascii_lowercase();
+        let is_protected = self.habits().immutable.iter().any(|words| said.contains(words));
+        is_protected.then(|| if message.is_empty() { code } else { one_line(&message) })
     }
 }
 

@@ -57,6 +57,25 @@ impl Client {
         self.wire.sent()
     }
 
+    /// The realm and the service of the token server that the registry named; empty as long as it named none.
+    pub(super) fn token_server(&self) -> (String, String) {
+        self.auth.token_server_named()
+    }
+
+    /// Who asks.
+    pub(super) fn credentials(&self) -> &Credentials {
+        self.auth.credentials()
+    }
+
+    /// The answer to a request for a vendor's own API, which wants `authorization` and no tokens.
+    pub(super) async fn send_apart(
+        &self,
+        request: &Request,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Answer, Error> {
+        self.wire.send(request, authorization).await
+    }
+
     /// The answer to `ask`, of whatever status; redirects followed as it says.
     pub(super) async fn send(&self, mut ask: Ask) -> Result<Answer, Error> {
         for _ in 0..MAX_REDIRECTS {

@@ -4,6 +4,8 @@ use clean_registry_core::name::{Digest, RepoName};
 use reqwest::{Method, StatusCode};
 use thiserror::Error;
 
+use super::Kind;
+
 /// Why a registry could not be asked, or its answer not used. URLs in it hold no secrets.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -68,6 +70,14 @@ pub enum Error {
         url: String,
         /// With which status.
         status: StatusCode,
+    },
+    /// The registry lists repositories only by user, organization, project or group, and none is named.
+    #[error("{host} lists repositories only by namespace, as {kind} does, and none is configured")]
+    NoNamespaces {
+        /// The registry.
+        host: String,
+        /// Which one it is.
+        kind: Kind,
     },
     /// Any other status than the ones the specification gives this request.
     #[error("{method} {url} gave {status}: {message}")]
@@ -170,7 +180,11 @@ impl Error {
             Self::NotARegistry { .. } => {
                 "give the address the registry answers at under /v2/, not that of a web interface or proxy page"
             }
-            Self::NoCatalog { .. } => "name the repositories in the configuration",
+            Self::NoCatalog { .. } => "name the repositories in the configuration, as registry.repositories",
+            Self::NoNamespaces { .. } => {
+                "name the users, organizations, projects or groups as registry.namespaces, or the repositories \
+                 themselves as registry.repositories"
+            }
             Self::Redirected { .. } => "configure the address the registry redirects to",
             Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => {
                 "lower the number of requests at once or in a second"
@@ -252,6 +266,26 @@ pub enum Refusal {
         /// What the registry says.
         message: String,
     },
+    /// This kind of registry deletes nothing over its API.
+    #[error("{host} is {kind}, and nothing is deleted there: {why}")]
+    NotOffered {
+        /// The registry.
+        host: String,
+        /// Which one it is.
+        kind: Kind,
+        /// Why.
+        why: &'static str,
+        /// What to do instead.
+        hint: &'static str,
+    },
+    /// What was to go is immutable, protected or locked there. Asking again does not help.
+    #[error("{host} protects it, and it stays: {message}")]
+    Immutable {
+        /// The registry.
+        host: String,
+        /// What the registry says.
+        message: String,
+    },
     /// The registry deletes nothing over its API.
     #[error("{host} does not delete over its interface: it answers {status}")]
     Unsupported {
@@ -287,6 +321,10 @@ impl Refusal {
                 "it drops what it cached by itself (proxy.ttl); clean the registry it caches instead"
             }
             Self::Forbidden { .. } => "this user needs the actions pull, push and delete in the repository",
+            Self::NotOffered { hint, .. } => hint,
+            Self::Immutable { .. } => {
+                "lift the protection there, or protect its tag in the configuration as well"
+            }
             Self::Unsupported { .. } => "clean this registry through its storage, or with its own means",
             Self::Other(error) => return error.hint(),
         };

@@ -192,7 +192,7 @@ fn parse<T: DeserializeOwned>(answer: Answer) -> Result<T, Error> {
 }
 
 /// The page after `answer`. Behind a proxy the link may lack what the proxy adds, but never the path.
-fn next_page(client: &Client, answer: &Answer) -> Result<Option<Url>, Error> {
+pub(super) fn next_page(client: &Client, answer: &Answer) -> Result<Option<Url>, Error> {
     let Some(link) = headers::next_link(&answer.headers) else { return Ok(None) };
     let url = shown(&answer.url);
     let next = answer.url.join(&link).map_err(|_| Error::Malformed {

@@ -3,7 +3,8 @@
 //! [`connect`] gives a [`Reader`] over HTTP, which can only `GET` and `HEAD`; [`Reader::over_storage`] one that looks past the
 //! registry's process. Whoever may change the registry wraps it in a [`Writer`]. Everything below is private: what is asked of
 //! a registry that is [`stored`], and over HTTP ([`api`], [`change`]) an [`address`], what is sent over the [`wire`] (retries, pace, bounds),
-//! [`auth`] (challenges and tokens), the [`client`] that joins them, and the parsers in [`headers`] and [`listing`].
+//! [`auth`] (challenges and tokens), the [`client`] that joins them, and the parsers in [`headers`] and [`listing`]. What one
+//! registry does differently from the others is a row in [`kind`]; what its vendor lists in a way of its own is [`vendor`].
 //!
 //! Specification: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md>
 
@@ -16,11 +17,14 @@ mod credentials;
 mod docker_config;
 mod error;
 mod headers;
+mod kind;
 mod listing;
 mod pace;
 mod reader;
+mod referrers;
 mod stored;
 pub(crate) mod tls;
+mod vendor;
 mod wire;
 mod writer;
 
@@ -40,6 +44,7 @@ use clean_registry_core::name::{Digest, MediaType, RepoName, Tag};
 pub use credentials::{Credentials, Secret};
 pub use docker_config::{CredentialError, docker_credentials};
 pub use error::{Error, Refusal};
+pub use kind::{Deletes, Habits, Kind, Untagged, Untags};
 pub use reader::Reader;
 pub use stored::remove_left_tag;
 pub use writer::{Deleted, OpenUpload, Writer};
@@ -66,6 +71,21 @@ pub struct Options {
     pub timeout: Duration,
     /// How often a request is repeated when the registry is busy or the connection breaks.
     pub retries: u32,
+    /// What is said of the registry beforehand.
+    pub told: Told,
+}
+
+/// What is said of a registry beforehand, because it does not tell or should not be believed.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// Which one it is; `None`: as its host and its answers tell.
+    pub kind: Option<Kind>,
+    /// Its repositories; empty: as it lists them.
+    pub repositories: Vec<RepoName>,
+    /// Whose repositories are listed where a listing is by user, organization, project or group.
+    pub namespaces: Vec<String>,
+    /// Where the vendor's own API is, such as `https://gitlab.example`; `None`: where that vendor's usually is.
+    pub api_url: Option<String>,
 }
 
 impl Options {
@@ -82,6 +102,7 @@ impl Options {
             requests_per_second: None,
             timeout: Duration::from_secs(60),
             retries: 5,
+            told: Told::default(),
         }
     }
 }
@@ -156,8 +177,9 @@ pub struct Tags {
 /// # Errors
 ///
 /// [`Error::Address`] for an address that is none, [`Error::Certificate`] for certificates that cannot be used.
-pub fn connect(options: Options) -> Result<Reader, Error> {
-    Ok(Reader::over_api(api::Api::new(client::Client::new(options)?)))
+pub fn connect(mut options: Options) -> Result<Reader, Error> {
+    let told = std::mem::take(&mut options.told);
+    Ok(Reader::over_api(api::Api::new(client::Client::new(options)?, told)))
 }
 
 /// A number nobody can foresee, for jitter and for names that do not exist yet.

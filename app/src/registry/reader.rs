@@ -1,5 +1,6 @@
 //! Reading a registry, over HTTP or in its storage. Nothing here can change it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 
 use super::api::Api;
 use super::stored::StoredRegistry;
-use super::{Error, Listing, RawManifest, Reference, Tags};
+use super::{Error, Habits, Kind, Listing, RawManifest, Reference, Tags};
 use crate::storage::Storage;
 
 /// A registry one can look at.
@@ -78,6 +79,32 @@ impl Reader {
         match &self.way {
             Way::Api(api) => api.ping().await,
             Way::Stored(stored) => stored.ping().await,
+        }
+    }
+
+    /// What this registry does differently. As long as it was not pinged, only its host tells.
+    #[must_use]
+    pub fn habits(&self) -> &'static Habits {
+        match &self.way {
+            Way::Api(api) => api.habits(),
+            Way::Stored(_) => Kind::Distribution.habits(),
+        }
+    }
+
+    /// What is about the manifest `digest`, by the registry's referrers API; `None` where there is none.
+    /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers>
+    ///
+    /// # Errors
+    ///
+    /// Every [`Error`] a request can end in.
+    pub async fn referrers(
+        &self,
+        repository: &RepoName,
+        digest: Digest,
+    ) -> Result<Option<BTreeSet<Digest>>, Error> {
+        match &self.way {
+            Way::Api(api) => api.referrers(repository, digest).await,
+            Way::Stored(_) => Ok(None),
         }
     }
 

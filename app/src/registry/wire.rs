@@ -288,7 +288,7 @@ impl Answer {
     }
 
     /// The beginning of a body that is not the specification's, unless it is a web page.
-    fn excerpt(&self) -> String {
+    pub(super) fn excerpt(&self) -> String {
         if self.content_type() == "text/html" {
             return "a web page".to_owned();
         }
@@ -297,7 +297,7 @@ impl Answer {
 }
 
 /// The first characters of a foreign text, on one line and without control characters.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let line = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
     line.take(200).collect()
 }
