@@ -9,7 +9,7 @@ use clean_registry_core::name::{Digest, MediaType, Tag};
 use clean_registry_core::plan::Step;
 
 use super::{Site, Stop};
-use crate::registry::{Error, Reference, remove_left_tag};
+use crate::registry::{Deletes, Error, Reference, Refusal, Untagged, remove_left_tag};
 
 /// How often a deletion that left a tag behind is tried again.
 const DELETE_TRIES: usize = 2;
@@ -23,6 +23,10 @@ impl Site<'_> {
         if !self.keep_in_vault(step.digest).await? {
             return Ok(Outcome::Already);
         }
+        // What holds it is gone, so it goes by itself; asked to delete it, the registry would say it is not there.
+        if step.tags.is_empty() && self.apply.writer.reader().habits().untagged == Untagged::Collected {
+            return Ok(Outcome::Already);
+        }
         if let Some(why) = self.moved(step).await? {
             return Ok(Outcome::Stale { why });
         }
@@ -32,16 +36,21 @@ impl Site<'_> {
             if let Some(why) = self.look_again(step).await? {
                 return Ok(Outcome::Stale { why });
             }
-            let sent = self.apply.writer.delete_manifest(&self.name, &step.digest).await;
+            let sent = self.send_delete(step).await;
             let after = self.list().await?;
             if let Some(why) = self.bring_back_vanished(step, &after).await? {
                 return Ok(Outcome::Reverted { why });
             }
             if self.head_digest(step.digest).await?.is_some() {
-                sent?;
+                if let Err(refusal) = sent {
+                    self.tag_anew(step).await?;
+                    return Err(refusal.into());
+                }
                 return Ok(Outcome::Failed { why: "accepted, but the manifest is still there".to_owned() });
             }
-            let after = if self.clear_left_tags(step).await { self.list().await? } else { after };
+            let is_cleared =
+                self.clear_left_tags(step).await | self.delete_standing_tags(step, &after).await?;
+            let after = if is_cleared { self.list().await? } else { after };
             dangling = self.dangling(step, &after).await?;
             if dangling.is_none() {
                 return Ok(Outcome::Done);
@@ -51,6 +60,43 @@ impl Site<'_> {
         }
         let tag = dangling.map(|tag| tag.to_string()).unwrap_or_default();
         Ok(Outcome::Reverted { why: format!("the registry does not let go of tag {tag}") })
+    }
+
+    /// Asks the registry to delete the manifest, and before that the tags on it where they hold it.
+    async fn send_delete(&self, step: &Step) -> Result<(), Refusal> {
+        let writer = self.apply.writer;
+        if writer.reader().habits().deletes == Deletes::AfterTags {
+            for tag in &step.tags {
+                writer.delete_tag(&self.name, tag).await?;
+            }
+        }
+        writer.delete_manifest(&self.name, &step.digest).await.map(drop)
+    }
+
+    /// Points the tags of the step at its manifest again where they were deleted before it, and it would not go.
+    async fn tag_anew(&self, step: &Step) -> Result<(), Stop> {
+        if self.apply.writer.reader().habits().deletes == Deletes::AfterTags {
+            for tag in &step.tags {
+                self.tag_again(tag, step.digest).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes tags of the step that still lead to the manifest although it is gone by its digest: some registries keep
+    /// both apart. Whether there were any.
+    async fn delete_standing_tags(&self, step: &Step, listed: &BTreeSet<Tag>) -> Result<bool, Stop> {
+        let mut is_any = false;
+        for tag in step.tags.iter().filter(|tag| listed.contains(*tag)) {
+            // Both are there again when somebody has pushed the same image meanwhile.
+            if self.head_tag(tag).await? == Some(step.digest)
+                && self.head_digest(step.digest).await?.is_none()
+            {
+                self.apply.writer.delete_tag(&self.name, tag).await?;
+                is_any = true;
+            }
+        }
+        Ok(is_any)
     }
 
     /// Tags that went with the manifest and are none of the step's were moved to it in the moment it was deleted: that push was

@@ -81,6 +81,33 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
     Some(Duration::try_from(http_date(text)?.duration_since(now)).unwrap_or_default())
 }
 
+/// How long to leave the registry alone, as it says in any of the ways in use: `Retry-After`, Docker Hub's
+/// `X-Retry-After` (a moment in seconds since 1970), or a used-up `X-RateLimit-Remaining` with its `X-RateLimit-Reset`.
+pub(super) fn asked_pause(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
+    let until = |second: i64| {
+        let moment = Timestamp::from_second(second).ok()?;
+        Some(Duration::try_from(moment.duration_since(now)).unwrap_or_default())
+    };
+    retry_after(headers, now)
+        .or_else(|| number("x-retry-after").and_then(until))
+        .or_else(|| is_used_up(headers).then(|| number("x-ratelimit-reset")).flatten().and_then(until))
+}
+
+/// Whether the answer says that no request is left: GitHub says so with a 403 as well as with a 429.
+/// <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api>
+pub(super) fn is_used_up(headers: &HeaderMap) -> bool {
+    headers.get("x-ratelimit-remaining").is_some_and(|left| left.as_bytes() == b"0")
+}
+
+/// How many pulls are left, and in how long a time, where the registry counts them: `RateLimit-Remaining: 76;w=21600`.
+/// <https://docs.docker.com/docker-hub/usage/pulls/>
+pub(super) fn pulls_left(headers: &HeaderMap) -> Option<(u64, Duration)> {
+    let text = headers.get("ratelimit-remaining")?.to_str().ok()?;
+    let (left, window) = text.split_once(";w=")?;
+    Some((left.trim().parse().ok()?, Duration::from_secs(window.trim().parse().ok()?)))
+}
+
 /// A moment as HTTP writes it.
 /// <https://www.rfc-editor.org/rfc/rfc9110.html#section-5.6.7>
 pub(super) fn http_date(text: &str) -> Option<Timestamp> {
@@ -176,6 +203,37 @@ mod tests {
     }
 
     #[test]
+    fn a_registry_asks_for_a_pause_in_many_ways() {
+        let now = Timestamp::from_second(1_000).unwrap();
+        let headers = |pairs: &[(&'static str, &'static str)]| {
+            HeaderMap::from_iter(
+                pairs
+                    .iter()
+                    .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))),
+            )
+        };
+        for (pairs, seconds) in [
+            (&[("retry-after", "7"), ("x-retry-after", "1030")][..], Some(7)),
+            (&[("x-retry-after", "1030")], Some(30)),
+            (&[("x-retry-after", "900")], Some(0)),
+            (&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1060")], Some(60)),
+            (&[("x-ratelimit-remaining", "1"), ("x-ratelimit-reset", "1060")], None),
+            (&[("x-ratelimit-remaining", "0")], None),
+            (&[], None),
+        ] {
+            assert_eq!(asked_pause(&headers(pairs), now), seconds.map(Duration::from_secs), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn docker_hub_counts_pulls() {
+        let left = |text| pulls_left(&with(HeaderName::from_static("ratelimit-remaining"), text));
+        assert_eq!(left("76;w=21600"), Some((76, Duration::from_hours(6))));
+        assert_eq!(left("0;w=3600"), Some((0, Duration::from_hours(1))));
+        assert_eq!((left("76"), left("many;w=1"), left("")), (None, None, None));
+    }
+
+    #[test]
     fn the_next_link_is_found_in_every_form() {
         for (text, target) in [
             (r#"</v2/_catalog?last=bb&n=2>; rel="next""#, Some("/v2/_catalog?last=bb&n=2")),
@@ -197,7 +255,11 @@ mod tests {
                 parse_challenges(&text);
                 parse_links(&text);
                 if let Ok(value) = HeaderValue::from_str(&text) {
-                    retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]), Timestamp::UNIX_EPOCH);
+                    for name in ["retry-after", "x-retry-after", "ratelimit-remaining"] {
+                        let headers = HeaderMap::from_iter([(HeaderName::from_static(name), value.clone())]);
+                        asked_pause(&headers, Timestamp::UNIX_EPOCH);
+                        pulls_left(&headers);
+                    }
                 }
             }
         }

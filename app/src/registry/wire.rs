@@ -1,7 +1,7 @@
 //! Requests out, whole answers in: with patience, at a bounded pace and of a bounded size.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -63,6 +63,8 @@ struct Inner {
     slots: Semaphore,
     pace: Pace,
     sent: AtomicU64,
+    /// It was said already that no pulls are left.
+    has_warned: AtomicBool,
     retries: u32,
 }
 
@@ -72,7 +74,8 @@ impl Wire {
         let slots = Semaphore::new(options.concurrency.clamp(1, Semaphore::MAX_PERMITS));
         let pace = Pace::new(options.requests_per_second);
         let retries = options.retries;
-        Ok(Self(Arc::new(Inner { address, own, foreign, slots, pace, sent: AtomicU64::new(0), retries })))
+        let (sent, has_warned) = (AtomicU64::new(0), AtomicBool::new(false));
+        Ok(Self(Arc::new(Inner { address, own, foreign, slots, pace, sent, has_warned, retries })))
     }
 
     /// How many requests were sent, every attempt counted.
@@ -143,10 +146,16 @@ impl Wire {
 
     /// When the registry is asked too much, everyone waits, not only the one who was told.
     fn hold_back(&self, answer: &Answer) {
-        if answer.status == StatusCode::TOO_MANY_REQUESTS
-            && let Some(pause) = headers::retry_after(&answer.headers, Timestamp::now())
+        if is_too_much(answer)
+            && let Some(pause) = headers::asked_pause(&answer.headers, Timestamp::now())
         {
             self.0.pace.hold(pause.min(PATIENCE));
+        }
+        if let Some((0, window)) = headers::pulls_left(&answer.headers)
+            && !self.0.has_warned.swap(true, Ordering::Relaxed)
+        {
+            let host = answer.url.host_str().unwrap_or_default();
+            tracing::warn!("{host} allows no more pulls within {} minutes", window.as_secs() / 60);
         }
     }
 }
@@ -162,8 +171,8 @@ fn broken(request: &Request, source: reqwest::Error) -> Error {
 /// How long to wait before the next attempt; `None` when there is nothing to hope for.
 fn pause(outcome: &Result<Answer, Error>, repeat: Repeat, attempt: u32) -> Option<Duration> {
     match outcome {
-        Ok(answer) if is_busy(answer.status, repeat) => {
-            let asked = headers::retry_after(&answer.headers, Timestamp::now());
+        Ok(answer) if is_busy(answer, repeat) => {
+            let asked = headers::asked_pause(&answer.headers, Timestamp::now());
             Some(asked.unwrap_or_default().max(backoff(attempt)))
         }
         Err(Error::Unreachable { source, .. }) if !error::is_lasting(source) => {
@@ -173,9 +182,15 @@ fn pause(outcome: &Result<Answer, Error>, repeat: Repeat, attempt: u32) -> Optio
     }
 }
 
-fn is_busy(status: StatusCode, repeat: Repeat) -> bool {
-    match status {
-        StatusCode::TOO_MANY_REQUESTS => true,
+/// Whether the registry says that it was asked too much.
+fn is_too_much(answer: &Answer) -> bool {
+    let is_forbidden = answer.status == StatusCode::FORBIDDEN;
+    answer.status == StatusCode::TOO_MANY_REQUESTS || (is_forbidden && headers::is_used_up(&answer.headers))
+}
+
+fn is_busy(answer: &Answer, repeat: Repeat) -> bool {
+    match answer.status {
+        _ if is_too_much(answer) => true,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
             repeat == Repeat::Always
         }

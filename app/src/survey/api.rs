@@ -1,7 +1,8 @@
 //! Sees what a registry holds, over its API.
 //!
 //! Requests are the cost. Cold: one a tag, one a distinct image for its configuration, one a child of an index. Warm: one HEAD a
-//! tag. Whatever cannot be learned becomes a gap, and the survey goes on.
+//! tag. Where there is a referrers API, one more a manifest, for who refers to it changes; where there is none, one to learn that.
+//! Whatever cannot be learned becomes a gap, and the survey goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use jiff::Timestamp;
 
 use super::{CONFIG_LIMIT, Scope, Sought, attestations, earlier, whole_repository};
 use crate::progress::Progress;
-use crate::registry::{Error, RawManifest, Reader, Reference};
+use crate::registry::{Error, RawManifest, Reader, Reference, Untags};
 use crate::state::Facts;
 
 /// Repositories under way at once. Requests have a limit of their own; this one bounds memory.
@@ -53,7 +54,11 @@ impl Survey<'_> {
             .collect()
             .await;
         self.progress.end();
-        let powers = weakest(surveyed.iter().filter_map(|(.., powers)| *powers));
+        let powers = match self.reader.habits().untags {
+            Untags::ByName | Untags::ByVendor => Powers::DeleteAndUntag,
+            Untags::Not => Powers::DeleteOnly,
+            Untags::Asked => weakest(surveyed.iter().filter_map(|(.., powers)| *powers)),
+        };
         let repos = surveyed.into_iter().map(|(name, repo, _)| (name, repo)).collect();
         let seen = Inventory::of(self.reader.host().to_owned(), taken_at, powers, repos);
         Ok(Inventory { gaps, ..seen })
@@ -92,6 +97,10 @@ impl Survey<'_> {
         };
         self.also(&name, &mut repo).await;
         self.children(&name, &mut repo).await;
+        let mut asked = BTreeSet::new();
+        while self.referrers(&name, &mut repo, &mut asked).await {
+            self.children(&name, &mut repo).await;
+        }
         self.dates(&name, &mut repo).await;
         (name, repo, powers)
     }
@@ -213,6 +222,50 @@ impl Survey<'_> {
                 }
             }
         }
+    }
+
+    /// Reads what is about the manifests, where the registry lists that; whether there was any that was not known. The
+    /// fallback tags of registries, and of clients, that list nothing are tags like any other: both are looked at.
+    ///
+    /// What is about a manifest goes with it or stays with it; what cannot be listed could be left behind, so the manifest stays.
+    async fn referrers(&self, name: &RepoName, repo: &mut Repo, asked: &mut BTreeSet<Digest>) -> bool {
+        let unasked: Vec<Digest> =
+            repo.manifests.keys().filter(|digest| asked.insert(**digest)).copied().collect();
+        let list = |subject: Digest| async move { (subject, self.reader.referrers(name, subject).await) };
+        let listed: Vec<_> = stream::iter(unasked).map(list).buffer_unordered(TAGS).collect().await;
+        let mut found: BTreeMap<Digest, Digest> = BTreeMap::new();
+        for (subject, listed) in listed {
+            match listed {
+                Ok(referrers) => {
+                    found.extend(referrers.into_iter().flatten().map(|digest| (digest, subject)))
+                }
+                Err(error) => {
+                    let why = format!("what is about it cannot be listed: {error}");
+                    repo.gaps.push(Gap { concerns: Concern::Manifest(subject), why });
+                }
+            }
+        }
+        found.retain(|digest, _| !repo.manifests.contains_key(digest));
+        let read = |(digest, subject): (Digest, Digest)| async move {
+            (subject, self.read(name, &Reference::Digest(digest)).await)
+        };
+        let mut referrers = stream::iter(found).map(read).buffer_unordered(TAGS);
+        let mut is_any = false;
+        while let Some((subject, seen)) = referrers.next().await {
+            match seen {
+                Seen::Manifest(digest, manifest) if manifest.subject == Some(subject) => {
+                    is_any = true;
+                    repo.manifests.insert(digest, manifest);
+                }
+                // Listed and gone, or about something else: nothing to go or to stay with it.
+                Seen::Manifest(..) | Seen::Absent => {}
+                Seen::Unreadable(why) => {
+                    let why = format!("what is about it cannot be read: {why}");
+                    repo.gaps.push(Gap { concerns: Concern::Manifest(subject), why });
+                }
+            }
+        }
+        is_any
     }
 
     /// Reads the configurations that tell when images were created, each once.
