@@ -160,8 +160,9 @@ async fn where_tags_are_immutable_nothing_goes_and_the_report_says_so() {
     let running = Running::start("immutable");
     let client = running.client();
     let scene = Scene::push(&client).await;
-    let ended = Program::new(&running.url, None).run(&[]);
-    let all = [&scene.gone, &scene.shared, &scene.young];
-    assert_eq!(Scene::holds(&client, &all).await, [true; 3], "{ended:#?}");
+    let ended = Program::new(&running.url, None).run(&[]).with_code(4);
+    let whole = [&scene.gone, &scene.about_gone, &scene.shared, &scene.about_shared, &scene.young];
+    assert_eq!(Scene::holds(&client, &whole).await, [true; 5], "{ended:#?}");
     assert_eq!(client.tags("shop/api").await, ["release-2", "v1", "v2", "v3"], "{ended:#?}");
+    assert!(ended.stdout.contains("deletion of tagged manifest not permitted"), "{}", ended.stdout);
 }
