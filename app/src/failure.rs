@@ -181,7 +181,7 @@ impl From<crate::registry::Error> for Failure {
             return error.into();
         }
         let exit = match &error {
-            E::Address { .. } | E::Certificate { .. } => Exit::Usage,
+            E::Address { .. } | E::Certificate { .. } | E::NoNamespaces { .. } => Exit::Usage,
             _ => Exit::Unreachable,
         };
         Self { exit, hint: error.hint(), message: with_root(&error) }
