@@ -28,6 +28,8 @@ struct Counts {
     manifests: usize,
     heads: usize,
     configs: usize,
+    /// Whether there is a referrers API is asked once, and there is none.
+    referrers: usize,
     all: usize,
 }
 
@@ -57,6 +59,7 @@ impl World {
             manifests: count(Method::GET, "/manifests/"),
             heads: count(Method::HEAD, "/manifests/"),
             configs: count(Method::GET, "/blobs/"),
+            referrers: count(Method::GET, "/referrers/"),
             all: self.server.log().len(),
         };
         assert_eq!(reader.requests(), counts.all as u64, "the reader counts what it sends");
@@ -97,13 +100,19 @@ async fn a_tag_costs_a_request_and_a_configuration_another_and_later_a_head() {
 
         let (inventory, cold) = world.survey().await;
         assert_eq!(inventory.repos.values().map(|repo| repo.tags.len()).sum::<usize>(), tags);
-        let all = 1 + listings + tags + tags;
-        assert_eq!(cold, Counts { pings: 1, listings, manifests: tags, heads: 0, configs: tags, all });
+        let all = 2 + listings + tags + tags;
+        assert_eq!(
+            cold,
+            Counts { pings: 1, listings, manifests: tags, heads: 0, configs: tags, referrers: 1, all }
+        );
 
         let (again, warm) = world.survey().await;
         assert_eq!(again.repos.values().map(|repo| repo.manifests.len()).sum::<usize>(), tags);
-        let all = 1 + listings + tags;
-        assert_eq!(warm, Counts { pings: 1, listings, manifests: 0, heads: tags, configs: 0, all });
+        let all = 2 + listings + tags;
+        assert_eq!(
+            warm,
+            Counts { pings: 1, listings, manifests: 0, heads: tags, configs: 0, referrers: 1, all }
+        );
     }
 }
 
@@ -126,15 +135,26 @@ async fn what_is_shared_is_read_once_and_what_is_new_alone() {
     let (_, cold) = world.survey().await;
     assert_eq!(
         cold,
-        Counts { pings: 1, listings: 3, manifests: 7 + 2, heads: 0, configs: 2, all: 1 + 3 + 9 + 2 }
+        Counts {
+            pings: 1,
+            listings: 3,
+            manifests: 7 + 2,
+            heads: 0,
+            configs: 2,
+            referrers: 1,
+            all: 1 + 3 + 9 + 2 + 1
+        }
     );
 
     world.tag("a", "new", &image("new"));
     world.tag("b", "multi", &image("moved"));
     let (_, warm) = world.survey().await;
-    let all = 1 + 3 + 2 + 7 + 2;
-    assert_eq!(warm, Counts { pings: 1, listings: 3, manifests: 2, heads: 7, configs: 2, all });
+    let all = 1 + 3 + 2 + 7 + 2 + 1;
+    assert_eq!(warm, Counts { pings: 1, listings: 3, manifests: 2, heads: 7, configs: 2, referrers: 1, all });
 
     let (_, idle) = world.survey().await;
-    assert_eq!(idle, Counts { pings: 1, listings: 3, manifests: 0, heads: 8, configs: 0, all: 12 });
+    assert_eq!(
+        idle,
+        Counts { pings: 1, listings: 3, manifests: 0, heads: 8, configs: 0, referrers: 1, all: 13 }
+    );
 }
