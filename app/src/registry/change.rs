@@ -187,6 +187,10 @@ impl Api {
             Err(Refusal::DeleteDisabled { host }) if self.is_cache(repository, digest).await? => {
                 Err(Refusal::PullThroughCache { host })
             }
+            // The route itself is not there, as ECR answered for long.
+            Err(Refusal::Other(Error::Status { status: status @ StatusCode::NOT_FOUND, .. })) => {
+                Err(Refusal::Unsupported { host: self.host().to_owned(), status })
+            }
             Err(refusal) => Err(refusal),
         }
     }

@@ -63,6 +63,10 @@ impl Answer {
         self
     }
 
+    pub fn text(self, text: &str) -> Self {
+        self.header("Content-Type", "text/plain").body(text.as_bytes().to_vec())
+    }
+
     fn body(self, body: Vec<u8>) -> Self {
         Self { body, ..self }
     }

@@ -283,6 +283,14 @@ fn ecr_takes_a_token_of_aws_as_a_password_and_deletes_by_digest() {
 }
 
 #[test]
+fn where_there_is_no_route_that_deletes_nothing_is_tried() {
+    let scene = Scene::new(|asked, _| deletes(asked).map(|_| Answer::status(404).text("404 page not found")));
+    let ended = scene.run("ecr-public").with_code(6);
+    assert!(ended.stderr.contains("does not delete over its interface"), "{ended:#?}");
+    assert_eq!(scene.deleted(), [] as [String; 0]);
+}
+
+#[test]
 fn gitea_and_zot_delete_a_tag_by_its_name() {
     for kind in ["gitea", "zot"] {
         let scene = Scene::new(|_, _| None);
