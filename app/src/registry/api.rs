@@ -15,6 +15,7 @@ use super::address::shown;
 use super::auth::Scope;
 use super::client::{Ask, Client};
 use super::kind::{Catalog, Habits, Kind};
+use super::packages::Packages;
 use super::wire::Answer;
 use super::{Error, Listing, RawManifest, Reference, Tags, Told, headers, listing, vendor};
 
@@ -40,12 +41,14 @@ pub(super) struct Api {
     found: Arc<OnceLock<Kind>>,
     /// Whether it has a referrers API, asked once.
     pub(super) has_referrers: Arc<OnceCell<bool>>,
+    /// What GitHub calls the manifests of its packages.
+    pub(super) packages: Arc<Packages>,
 }
 
 impl Api {
     pub(super) fn new(client: Client, told: Told) -> Self {
-        let (found, has_referrers) = (Arc::default(), Arc::default());
-        Self { client, told: Arc::new(told), found, has_referrers }
+        let (found, has_referrers, packages) = (Arc::default(), Arc::default(), Arc::default());
+        Self { client, told: Arc::new(told), found, has_referrers, packages }
     }
 
     /// Which registry this is: as told, by its host, or as the answer to [`Api::ping`] told.

@@ -27,6 +27,9 @@ impl Api {
         repository: &RepoName,
         digest: &Digest,
     ) -> Result<Deleted, Refusal> {
+        if self.habits().deletes == Deletes::ByVendor {
+            return self.delete_package_version(repository, *digest).await;
+        }
         let ask = self.ask(Method::DELETE, repository, &Reference::Digest(*digest), Repeat::Always);
         self.deleted(repository, self.client.send(ask).await?)
     }
@@ -159,6 +162,9 @@ impl Api {
         if let Deletes::Not { why, hint } = self.habits().deletes {
             return Err(Refusal::NotOffered { host: self.host().to_owned(), kind: self.kind(), why, hint });
         }
+        if self.habits().deletes == Deletes::ByVendor {
+            return self.probe_packages(repository).await;
+        }
         let digest = Digest::of(&random().to_le_bytes());
         self.probe_routes(repository, &digest).await?;
         self.probe_digest(repository, &digest).await?;
@@ -227,7 +233,7 @@ impl Api {
         ask
     }
 
-    fn deleted(&self, repository: &RepoName, answer: Answer) -> Result<Deleted, Refusal> {
+    pub(super) fn deleted(&self, repository: &RepoName, answer: Answer) -> Result<Deleted, Refusal> {
         match answer.status {
             StatusCode::ACCEPTED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(Deleted::Now),
             StatusCode::NOT_FOUND if answer.is_absence() && answer.was_interrupted => Ok(Deleted::Now),

@@ -95,7 +95,9 @@ pub enum Deletes {
     WithTags,
     /// By digest, and only when no tag is left on it: tags are deleted first.
     AfterTags,
-    /// Not over the registry API.
+    /// With a request of the vendor's own: every tag on it goes with it.
+    ByVendor,
+    /// Not at all.
     Not {
         /// Why.
         why: &'static str,
@@ -135,7 +137,6 @@ pub enum Referrers {
     None,
 }
 
-const GHCR_WHY: &str = "it answers 405 to every DELETE: package versions are deleted over GitHub's own API";
 const HUB_WHY: &str =
     "it deletes a manifest only when no tag is on it, and tags only over Docker Hub's own pages";
 
@@ -183,10 +184,7 @@ const HABITS: [Habits; 13] = [
         kind: Kind::Ghcr,
         name: "GitHub's ghcr.io",
         catalog: Catalog::Vendor(Vendor::Github),
-        deletes: Deletes::Not {
-            why: GHCR_WHY,
-            hint: "delete what `clean-registry plan` names over GitHub's API for package versions",
-        },
+        deletes: Deletes::ByVendor,
         untags: Untags::Not,
         referrers: Referrers::None,
         ..USUAL

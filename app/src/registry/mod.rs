@@ -20,6 +20,7 @@ mod headers;
 mod kind;
 mod listing;
 mod pace;
+mod packages;
 mod reader;
 mod referrers;
 mod stored;

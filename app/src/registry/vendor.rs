@@ -22,8 +22,8 @@ const PAGES: usize = 10_000;
 
 /// What a vendor's API is asked with.
 #[derive(Clone, Default)]
-struct Pass {
-    authorization: Option<HeaderValue>,
+pub(super) struct Pass {
+    pub(super) authorization: Option<HeaderValue>,
     /// Another header, where `Authorization` is not it.
     other: Option<(HeaderName, HeaderValue)>,
 }
@@ -102,7 +102,7 @@ fn harbor(api: &Api, path: &str) -> Url {
 }
 
 /// `path` at the vendor's API: where it was told to be, else where that vendor's is.
-fn at(api: &Api, path: &str) -> Result<Url, Error> {
+pub(super) fn at(api: &Api, path: &str) -> Result<Url, Error> {
     let base = api.told.api_url.clone().unwrap_or_else(|| usual_base(api));
     let url = format!("{}/{path}", base.trim_end_matches('/'));
     let parsed = Url::parse(&url)
@@ -139,7 +139,7 @@ pub(super) fn escaped(text: &str) -> String {
 }
 
 /// What the vendor's API wants to see of the credentials.
-async fn pass(api: &Api, vendor: Vendor) -> Result<Pass, Error> {
+pub(super) async fn pass(api: &Api, vendor: Vendor) -> Result<Pass, Error> {
     let credentials = api.client.credentials();
     let Credentials::Basic { user, password } = credentials else { return Ok(Pass::default()) };
     let bearer = || Some(sensitive(&format!("Bearer {}", password.expose())));
@@ -174,7 +174,7 @@ async fn hub_token(api: &Api, user: &str, password: &str) -> Result<HeaderValue,
     Ok(sensitive(&format!("Bearer {token}")))
 }
 
-fn request(url: Url, pass: &Pass) -> Request {
+pub(super) fn request(url: Url, pass: &Pass) -> Request {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.extend(pass.other.clone());
@@ -236,7 +236,7 @@ fn next_of(vendor: Vendor, url: &Url, next: &str) -> String {
     url.into()
 }
 
-fn parse(answer: &Answer) -> Result<Value, Error> {
+pub(super) fn parse(answer: &Answer) -> Result<Value, Error> {
     serde_json::from_slice(&answer.body).map_err(|error| Error::Malformed {
         url: shown(&answer.url),
         reason: format!("line {} column {}", error.line(), error.column()),

@@ -17,7 +17,11 @@ fn played(own: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static) -> Pla
 }
 
 fn plan(played: &Played, kind: &str, namespaces: &[&str]) -> Ended {
-    let program = Program::new(&played.url, Some(("alice", "s3cret"))).configure(|config| {
+    plan_as("alice", played, kind, namespaces)
+}
+
+fn plan_as(user: &str, played: &Played, kind: &str, namespaces: &[&str]) -> Ended {
+    let program = Program::new(&played.url, Some((user, "s3cret"))).configure(|config| {
         config["registry"]["kind"] = json!(kind);
         config["registry"]["namespaces"] = json!(namespaces);
         config["registry"]["api_url"] = json!(played.url);
@@ -79,7 +83,14 @@ fn quay_lists_by_namespace_and_hands_out_a_token_for_the_next_page() {
         }
         _ => None,
     });
+    finds_the_image(plan_as("$oauthtoken", &played, "quay", &["shop"]));
+    let asked = |played: &Played| {
+        played.log().into_iter().find(|asked| asked.target.starts_with("/api/v1/")).unwrap()
+    };
+    assert_eq!(asked(&played).header("authorization"), "Bearer s3cret");
     finds_the_image(plan(&played, "quay", &["shop"]));
+    let last = played.log().into_iter().rfind(|asked| asked.target.starts_with("/api/v1/")).unwrap();
+    assert_eq!(last.header("authorization"), "", "a robot's password is no token");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How each vendor deletes, untags and protects, played back from what it documents (docs/registries.md has the sources).
 
-use clean_registry::demo::builder::Built;
+use clean_registry::demo::builder::{Builder, Built};
 use serde_json::json;
 
 use super::played::{Answer, Asked, Holdings, Played, unknown};
@@ -44,6 +44,7 @@ impl Scene {
                 config["registry"]["kind"] = json!(kind);
             }
             config["registry"]["repositories"] = json!(["shop/api"]);
+            config["registry"]["api_url"] = json!(self.played.url);
         });
         program.run(arguments)
     }
@@ -202,17 +203,68 @@ fn what_is_locked_on_azure_does_not_keep_the_rest_from_going() {
     assert_eq!(scene.played.tags(), ["release-2", "v1", "v1-again", "v3"]);
 }
 
+/// GitHub's API for the versions of the package `api`, of an organization; each manifest is one, numbered as it stands in line.
+fn packages(asked: &Asked, holdings: &mut Holdings, scopes: &str) -> Option<Answer> {
+    let rest = asked.target.strip_prefix("/users/shop/packages/container/api/versions");
+    if asked.target.starts_with("/orgs/") {
+        return Some(Answer::json(404, &json!({ "message": "Not Found" })));
+    }
+    assert!(rest.is_none() || asked.header("authorization") == "Bearer secret", "{asked:?}");
+    let numbered: Vec<_> =
+        holdings.manifests.keys().copied().enumerate().map(|(at, digest)| (at + 1, digest)).collect();
+    match (asked.method.as_str(), rest?) {
+        ("GET", "?per_page=100") => {
+            let version = |(id, digest): &(usize, clean_registry_core::name::Digest)| {
+                let tags = holdings.tags_on(*digest);
+                json!({ "id": id, "name": digest.to_string(), "metadata": { "container": { "tags": tags } } })
+            };
+            let versions: Vec<_> = numbered.iter().map(version).collect();
+            Some(Answer::json(200, &json!(versions)).header("X-OAuth-Scopes", scopes))
+        }
+        ("DELETE", id) => {
+            let id: usize = id.trim_start_matches('/').parse().unwrap();
+            let digest = numbered.iter().find(|(at, _)| *at == id)?.1;
+            holdings.delete(&digest.to_string());
+            Some(Answer::status(204))
+        }
+        _ => None,
+    }
+}
+
 #[test]
-fn ghcr_is_planned_for_and_refused_before_anything_is_sent() {
-    let scene = Scene::new(|asked, _| {
-        deletes(asked).map(|_| Answer::error(405, "UNSUPPORTED", "The operation is unsupported."))
+fn ghcr_deletes_package_versions_over_githubs_api() {
+    let scene = Scene::new(|asked, holdings| {
+        let unsupported = || Answer::error(405, "UNSUPPORTED", "The operation is unsupported.");
+        packages(asked, holdings, "read:packages, delete:packages")
+            .or_else(|| deletes(asked).map(|_| unsupported()))
     });
-    let planned = scene.run_as("ghcr", &["plan"]).with_code(0);
-    assert!(planned.stdout.contains(&scene.gone.digest().to_string()), "{}", planned.stdout);
-    let ended = scene.run("ghcr").with_code(6);
-    assert!(ended.stderr.contains("nothing is deleted there: it answers 405 to every DELETE"), "{ended:#?}");
-    assert_eq!(scene.played.asked("DELETE"), [] as [String; 0]);
+    scene.run("ghcr").with_code(0);
+    assert_eq!(scene.played.tags(), ["release-2", "v2", "v3"], "no tag is deleted alone there");
+    assert!(!scene.played.holds(&scene.gone) && scene.played.holds(&scene.shared));
+    assert!(scene.played.asked("DELETE").iter().all(|target| target.starts_with("/users/shop/packages/")));
     assert!(!scene.played.log().iter().any(|asked| asked.target.contains("/referrers/")), "it has none");
+}
+
+#[test]
+fn a_github_token_that_may_not_delete_is_refused_before_anything_is_sent() {
+    let scene = Scene::new(|asked, holdings| packages(asked, holdings, "read:packages, write:packages"));
+    let ended = scene.run("ghcr").with_code(6);
+    assert!(ended.stderr.contains("lacks the scope delete:packages"), "{ended:#?}");
+    assert_eq!(scene.played.asked("DELETE"), [] as [String; 0]);
+}
+
+#[test]
+fn the_last_tagged_version_on_ghcr_stays_and_the_report_says_why() {
+    let scene = Scene::new(|asked, holdings| {
+        let message =
+            "You cannot delete the last tagged version of a package. You must delete the package instead.";
+        let is_delete = asked.method == "DELETE" && asked.target.starts_with("/users/");
+        let refused = is_delete.then(|| Answer::json(400, &json!({ "message": message })));
+        refused.or_else(|| packages(asked, holdings, "delete:packages"))
+    });
+    let ended = scene.run("ghcr").with_code(4);
+    assert!(ended.stdout.contains("last tagged version"), "{}", ended.stdout);
+    assert!(scene.played.holds(&scene.gone));
 }
 
 #[test]
@@ -234,6 +286,33 @@ fn quay_is_not_asked_to_delete_what_has_no_tag() {
         if let Some(answer) = tokens(asked) {
             return Some(answer);
         }
+        if let Some(subject) = asked.target.strip_prefix("/v2/shop/api/referrers/") {
+            let about = |(digest, (_, bytes)): (&clean_registry_core::name::Digest, &(String, Vec<u8>))| {
+                let document: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+                (document["subject"]["digest"] == subject).then(|| json!({ "digest": digest.to_string() }))
+            };
+            let manifests: Vec<_> = holdings.manifests.iter().filter_map(about).collect();
+            return Some(Answer::json(200, &json!({ "schemaVersion": 2, "manifests": manifests })));
+        }
+        // Found is what has a tag, what a manifest with a tag lists, and what is about one.
+        if let Some(digest) = asked
+            .target
+            .strip_prefix("/v2/shop/api/manifests/")
+            .and_then(|text| text.parse::<clean_registry_core::name::Digest>().ok())
+            && asked.method != "DELETE"
+        {
+            let lists = |on: &clean_registry_core::name::Digest| {
+                let bytes = &holdings.manifests[on].1;
+                String::from_utf8_lossy(bytes).contains(&digest.to_string())
+            };
+            let own =
+                holdings.manifests.get(&digest).map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned());
+            let is_about = |on: &clean_registry_core::name::Digest| {
+                own.as_ref().is_some_and(|own| own.contains(&on.to_string()))
+            };
+            let is_found = holdings.tags.values().any(|on| *on == digest || lists(on) || is_about(on));
+            return (!is_found).then(unknown);
+        }
         // Deleting by digest deletes the tags on it; without any there is nothing to delete.
         let digest = deletes(asked)?.parse().ok()?;
         let tags = holdings.tags_on(digest);
@@ -241,12 +320,16 @@ fn quay_is_not_asked_to_delete_what_has_no_tag() {
         Some(if tags.is_empty() { unknown() } else { Answer::status(202) })
     });
     scene.played.holdings().push_as("multi", &index);
+    let about = Builder::referrer(&scene.gone, "application/vnd.example.sbom");
+    scene.played.holdings().push(&about);
     let played = &scene.played;
-    // What no tag leads to any more is not found any more.
-    let ended = scene.run("");
+    let ended = scene.run("").with_code(0);
     assert_eq!(played.tags(), ["release-2", "v3"], "{ended:#?}");
-    let children: Vec<String> = index.children.iter().map(|child| child.digest().to_string()).collect();
-    assert!(!played.asked("DELETE").iter().any(|target| children.iter().any(|child| target.contains(child))));
+    let untagged: Vec<String> =
+        index.children.iter().chain([&about]).map(|built| built.digest().to_string()).collect();
+    assert!(
+        !played.asked("DELETE").iter().any(|target| untagged.iter().any(|digest| target.contains(digest)))
+    );
 }
 
 #[test]
