@@ -17,4 +17,5 @@ mod registry;
 mod listings;
 mod played;
 mod real;
+mod referrers;
 mod vendors;
