@@ -16,6 +16,10 @@ use thiserror::Error;
 use crate::age::AgeText;
 use crate::gc::{EmptyFolders, Mode, Wishes};
 
+pub mod limits;
+
+use limits::LimitsSection;
+
 /// Why there is no configuration to work with.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -97,6 +101,9 @@ pub struct Config {
     pub registry: Registry,
     /// What to keep. What only looks, and the collection of garbage, need none.
     pub cleanup: Option<Cleanup>,
+    /// What a run may come to at most.
+    #[serde(default)]
+    pub limits: LimitsSection,
     /// Where things are.
     #[serde(default)]
     pub paths: Paths,
@@ -380,6 +387,7 @@ impl Config {
         Self {
             registry: Registry::default(),
             cleanup: None,
+            limits: LimitsSection::default(),
             paths: Paths::default(),
             storage: StorageSection::default(),
             garbage_collection: GarbageCollection::default(),

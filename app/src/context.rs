@@ -14,6 +14,7 @@ use crate::collect::memory;
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::limits::OverLimits;
 use crate::progress::Progress;
 use crate::registry::{Credentials, Options, Reader, Secret, connect, docker_credentials};
 use crate::report::Output;
@@ -35,6 +36,8 @@ pub struct Choices<'a> {
     pub repo: Option<&'a str>,
     /// The form of what goes to standard output.
     pub output: Output,
+    /// The registries on which a plan may be over the limits.
+    pub over_limits: &'a [String],
 }
 
 /// What every verb works with.
@@ -58,6 +61,8 @@ pub struct Context {
     pub environment: BTreeMap<String, String>,
     /// The form of what goes to standard output.
     pub output: Output,
+    /// What becomes of a plan that is over the limits.
+    pub over_limits: OverLimits,
     /// The moment that ages are measured from.
     pub now: Timestamp,
     /// Found when it is first asked for.
@@ -70,7 +75,8 @@ impl Context {
     /// Resolves everything. Nothing is sent to the registry yet. Without an address the registry is its storage.
     ///
     /// # Errors
-    /// When the configuration, the credentials or the glob are not usable, or there is neither an address nor a storage.
+    /// When the configuration, the credentials or the glob are not usable, there is neither an address nor a storage, or another
+    /// registry was meant.
     pub async fn new(
         choices: &Choices<'_>,
         config: Config,
@@ -91,6 +97,7 @@ impl Context {
             progress: Progress::new(),
             interrupt: Interrupt::listen(),
             output: choices.output,
+            over_limits: OverLimits::of(choices.over_limits, reader.host())?,
             now: Timestamp::now(),
             config,
             reader,

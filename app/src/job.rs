@@ -23,6 +23,7 @@ use crate::failure::{Exit, Failure};
 use crate::gc::Mode;
 use crate::gc::closing::{Closing, ClosingError, Seen, Watch};
 use crate::leftovers::Leftovers;
+use crate::limits;
 use crate::looking;
 use crate::registry::{Reference, Refusal, Writer};
 use crate::report::{Collection, Report};
@@ -132,6 +133,7 @@ async fn run_once(ctx: &Context, work: &mut Work<'_>) -> Result<Report, Failure>
     if let Some(stale) = stale.first() {
         return Err(refused(&format!("the plan did not pass its audit: {}: {}", stale.step, stale.why)));
     }
+    limits::hold(ctx, sound.plan(), &inventory)?;
     let mut report = work.carry_out(&sound, &inventory).await?;
     if matches!(ctx.scope, Scope::All) {
         // Everything they left was part of this plan.
@@ -241,10 +243,10 @@ impl<'a> Work<'a> {
     }
 
     /// What to survey for work on `scope`: the collector works on the whole storage, so what it might lose is looked for
-    /// in all of it.
+    /// in all of it. Limits may need all of it, too.
     #[must_use]
     pub fn survey_scope<'s>(&self, scope: &'s Scope) -> &'s Scope {
-        if self.collector.is_some() { &Scope::All } else { scope }
+        if self.collector.is_some() { &Scope::All } else { limits::survey_scope(&self.ctx.config, scope) }
     }
 
     /// Applies a sound plan, collects the garbage, and measures.

@@ -16,6 +16,7 @@ pub mod gc;
 pub mod interrupt;
 pub mod job;
 pub mod leftovers;
+pub mod limits;
 pub mod looking;
 pub mod progress;
 pub mod registry;

@@ -76,6 +76,9 @@ pub struct Arguments {
     /// Collect garbage even if nothing was deleted, for run and apply
     #[arg(long, global = true)]
     pub always_collect: bool,
+    /// Carry out a plan that is over the limits, on this registry: its name as plan shows it, for run and apply
+    #[arg(long, global = true, value_name = "REGISTRY")]
+    pub over_limits: Vec<String>,
     /// What to do; run if nothing is named
     #[command(subcommand)]
     pub verb: Option<Verb>,

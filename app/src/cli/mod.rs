@@ -162,6 +162,7 @@ async fn on_context(
         state_dir: arguments.state_dir.as_deref(),
         repo: arguments.repo.as_deref(),
         output: arguments.two_forms(),
+        over_limits: &arguments.over_limits,
     };
     let ctx = Context::new(&choices, config, environment).await?;
     let collect_when = if arguments.always_collect { CollectWhen::Always } else { CollectWhen::Deleted };
@@ -187,6 +188,9 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
     }
     if arguments.always_collect && !matches!(verb, Verb::Run | Verb::Apply { .. }) {
         return misplaced("--always-collect", "run and apply");
+    }
+    if !arguments.over_limits.is_empty() && !matches!(verb, Verb::Run | Verb::Apply { .. }) {
+        return misplaced("--over-limits", "run and apply");
     }
     if arguments.output == Form::Csv && !matches!(verb, Verb::Usage { .. }) {
         return misplaced("--output csv", "usage");

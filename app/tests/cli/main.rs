@@ -4,6 +4,7 @@ mod stage;
 
 mod doing;
 mod interrupted;
+mod limits;
 mod looking;
 mod refusing;
 mod secrets;

@@ -13,6 +13,7 @@ use super::run::print_report;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::job::{CollectWhen, Work};
+use crate::limits;
 use crate::report::{Report, Taken};
 use crate::survey::{Scope, Sought};
 
@@ -23,13 +24,27 @@ use crate::survey::{Scope, Sought};
 pub async fn run(ctx: &Context, file: &Path, collect_when: CollectWhen) -> Result<Exit, Failure> {
     let plan = read(file)?;
     let mut work = Work::begin(ctx, collect_when).await?;
-    let report = apply(ctx, &mut work, plan).await;
+    let report = apply(ctx, &mut work, plan, Bounds::Limits).await;
     work.end().await;
     print_report(ctx, &report?)
 }
 
+/// What a plan is held to beside its audit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bounds {
+    /// The limits of the configuration.
+    Limits,
+    /// Nothing: what was done is taken back, all of it.
+    None,
+}
+
 /// Audits `plan` against what the registry holds now, and carries out what is still sound.
-pub(super) async fn apply(ctx: &Context, work: &mut Work<'_>, plan: Plan) -> Result<Report, Failure> {
+pub(super) async fn apply(
+    ctx: &Context,
+    work: &mut Work<'_>,
+    plan: Plan,
+    bounds: Bounds,
+) -> Result<Report, Failure> {
     let named = named(&plan);
     let scope = Scope::These(named.keys().cloned().collect());
     let mut inventory = ctx.survey(work.survey_scope(&scope), &named).await?;
@@ -40,6 +55,9 @@ pub(super) async fn apply(ctx: &Context, work: &mut Work<'_>, plan: Plan) -> Res
         audit(plan, &inventory, &ctx.config.promises()).map_err(|error| refused(&error))?;
     for stale in &stale {
         tracing::warn!("{}: left alone, {}", stale.step, stale.why);
+    }
+    if bounds == Bounds::Limits {
+        limits::hold(ctx, sound.plan(), &inventory)?;
     }
     let mut report = work.carry_out(&sound, &inventory).await?;
     let stale =
