@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 
 use crate::collect::memory;
 use crate::config::Config;
+use crate::consent::Consent;
 use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::limits::OverLimits;
@@ -38,6 +39,8 @@ pub struct Choices<'a> {
     pub output: Output,
     /// The registries on which a plan may be over the limits.
     pub over_limits: &'a [String],
+    /// Whether it is asked before a policy removes something for the first time.
+    pub consent: Consent,
 }
 
 /// What every verb works with.
@@ -63,6 +66,8 @@ pub struct Context {
     pub output: Output,
     /// What becomes of a plan that is over the limits.
     pub over_limits: OverLimits,
+    /// Whether it is asked before a policy removes something for the first time.
+    pub consent: Consent,
     /// The moment that ages are measured from.
     pub now: Timestamp,
     /// Found when it is first asked for.
@@ -97,6 +102,7 @@ impl Context {
             progress: Progress::new(),
             interrupt: Interrupt::listen(),
             output: choices.output,
+            consent: choices.consent,
             over_limits: OverLimits::of(choices.over_limits, reader.host())?,
             now: Timestamp::now(),
             config,

@@ -18,6 +18,7 @@ use futures_util::{StreamExt as _, stream};
 use crate::apply::{Applied, Apply, Unproven, prove_by_upload};
 use crate::collect::native::closing as closing_of;
 use crate::collect::{CollectError, Collector, measure_on_host, open_what_was_closed};
+use crate::consent;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::gc::Mode;
@@ -134,6 +135,8 @@ async fn run_once(ctx: &Context, work: &mut Work<'_>) -> Result<Report, Failure>
         return Err(refused(&format!("the plan did not pass its audit: {}: {}", stale.step, stale.why)));
     }
     limits::hold(ctx, sound.plan(), &inventory)?;
+    let summary = summarize(&inventory, &verdicts);
+    consent::obtain(ctx, sound.plan(), &summary).await?;
     let mut report = work.carry_out(&sound, &inventory).await?;
     if matches!(ctx.scope, Scope::All) {
         // Everything they left was part of this plan.
@@ -142,7 +145,7 @@ async fn run_once(ctx: &Context, work: &mut Work<'_>) -> Result<Report, Failure>
     if let Err(error) = ctx.state.prune(RUNS_KEPT) {
         tracing::warn!("old runs are not forgotten: {error}");
     }
-    report.summary = Some(summarize(&inventory, &verdicts));
+    report.summary = Some(summary);
     Ok(report)
 }
 

@@ -9,6 +9,7 @@ pub mod apply;
 pub mod cli;
 pub mod collect;
 pub mod config;
+pub mod consent;
 pub mod context;
 pub mod demo;
 pub mod failure;

@@ -79,6 +79,9 @@ pub struct Arguments {
     /// Carry out a plan that is over the limits, on this registry: its name as plan shows it, for run and apply
     #[arg(long, global = true, value_name = "REGISTRY")]
     pub over_limits: Vec<String>,
+    /// Do not ask before a policy removes something for the first time, for run; without a terminal it never does
+    #[arg(long, global = true)]
+    pub yes: bool,
     /// What to do; run if nothing is named
     #[command(subcommand)]
     pub verb: Option<Verb>,

@@ -15,6 +15,7 @@ use log::Terminal;
 use verb::check::{Depths, Repairs};
 
 use crate::config::Config;
+use crate::consent::Consent;
 use crate::context::{Choices, Context};
 use crate::failure::{Exit, Failure};
 use crate::job::CollectWhen;
@@ -163,6 +164,7 @@ async fn on_context(
         repo: arguments.repo.as_deref(),
         output: arguments.two_forms(),
         over_limits: &arguments.over_limits,
+        consent: if arguments.yes { Consent::Given } else { Consent::Ask },
     };
     let ctx = Context::new(&choices, config, environment).await?;
     let collect_when = if arguments.always_collect { CollectWhen::Always } else { CollectWhen::Deleted };
@@ -188,6 +190,9 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
     }
     if arguments.always_collect && !matches!(verb, Verb::Run | Verb::Apply { .. }) {
         return misplaced("--always-collect", "run and apply");
+    }
+    if arguments.yes && !matches!(verb, Verb::Run) {
+        return misplaced("--yes", "run");
     }
     if !arguments.over_limits.is_empty() && !matches!(verb, Verb::Run | Verb::Apply { .. }) {
         return misplaced("--over-limits", "run and apply");

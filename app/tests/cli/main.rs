@@ -2,6 +2,7 @@
 
 mod stage;
 
+mod asking;
 mod doing;
 mod interrupted;
 mod limits;
