@@ -9,7 +9,7 @@ use clean_registry_core::policy::Policy;
 use clean_registry_core::policy::clock::Clock;
 use jiff::SignedDuration;
 use schemars::JsonSchema;
-use serde::de::{self, Visitor};
+use serde::de::{self, DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
@@ -17,6 +17,7 @@ use crate::age::AgeText;
 use crate::gc::{EmptyFolders, Mode, Wishes};
 
 pub mod limits;
+mod registries;
 
 use limits::LimitsSection;
 
@@ -69,6 +70,16 @@ pub enum ConfigError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// What is said of several registries cannot be meant.
+    #[error("configuration {path}: {key} {why}")]
+    Several {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// There is no `cleanup` to judge by.
@@ -119,6 +130,16 @@ pub struct Config {
     /// The directory of the journal, the vault and the cache; `/var/lib/clean-registry` for root, else below
     /// `$XDG_STATE_HOME`.
     pub state_dir: Option<PathBuf>,
+    /// Several registries by names of your own, each with the sections of this file. What stands beside this holds for each that does
+    /// not say otherwise.
+    #[serde(default)]
+    pub registries: BTreeMap<String, Self>,
+    /// What to keep, under names that `use` takes.
+    #[serde(default)]
+    pub policies: BTreeMap<String, Cleanup>,
+    /// The policy of `policies` that says what to keep, in place of `cleanup`.
+    #[serde(rename = "use")]
+    pub use_policy: Option<String>,
 }
 
 /// How to reach the registry.
@@ -393,6 +414,9 @@ impl Config {
             garbage_collection: GarbageCollection::default(),
             log: Log::default(),
             state_dir: None,
+            registries: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            use_policy: None,
         }
     }
 
@@ -401,29 +425,33 @@ impl Config {
     /// # Errors
     /// When the file cannot be read, is not of the form, or names a variable or file that is not there.
     pub fn load(path: &Path, environment: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let mut config = Self::parse(path, &text)?;
+        let mut config = Self::read(path)?;
+        config.registries.values_mut().try_for_each(|registry| registry.resolve(path, environment))?;
         config.resolve(path, environment)?;
         Ok(config)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-        let parsed = if is_json {
-            serde_json::from_str(text).map_err(|error| error.to_string())
-        } else {
-            // What follows the first line shows the file around the error, passwords and all.
-            serde_saphyr::from_str(text).map_err(|error| first_line(&error.to_string()))
-        };
-        parsed.map_err(|message: String| ConfigError::Malformed {
-            path: path.to_owned(),
-            nearest: nearest_key(&message),
-            message,
-        })
+    /// Reads a configuration without resolving it. Each of its [`registries`](Self::registries) is whole: it has what was said for
+    /// all of them.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is not of the form.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let config = parse(path, &text)?;
+        registries::expand(path, &text, config)
     }
 
-    fn resolve(&mut self, path: &Path, environment: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    /// Resolves what is taken from `environment` and files; `path` is where the configuration was read.
+    ///
+    /// # Errors
+    /// When a variable or file is not there, or a value cannot be meant.
+    pub fn resolve(
+        &mut self,
+        path: &Path,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<(), ConfigError> {
         let registry = &mut self.registry;
         for (key, value) in [
             ("registry.url", &mut registry.url),
@@ -523,6 +551,22 @@ impl Config {
     pub const fn timeout(&self) -> Duration {
         Duration::from_secs(self.registry.timeout_seconds)
     }
+}
+
+/// Reads JSON or YAML, by the name of the file.
+fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let parsed = if is_json {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    } else {
+        // What follows the first line shows the file around the error, passwords and all.
+        serde_saphyr::from_str(text).map_err(|error| first_line(&error.to_string()))
+    };
+    parsed.map_err(|message: String| ConfigError::Malformed {
+        path: path.to_owned(),
+        nearest: nearest_key(&message),
+        message,
+    })
 }
 
 fn first_line(message: &str) -> String {

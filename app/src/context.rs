@@ -41,6 +41,8 @@ pub struct Choices<'a> {
     pub over_limits: &'a [String],
     /// Whether it is asked before a policy removes something for the first time.
     pub consent: Consent,
+    /// Who listens for signals, if somebody does already.
+    pub interrupt: Option<&'a Interrupt>,
 }
 
 /// What every verb works with.
@@ -100,7 +102,7 @@ impl Context {
             scope: choices.repo.map_or(Ok(Scope::All), scope)?,
             facts: Facts::load(&state.facts_path()),
             progress: Progress::new(),
-            interrupt: Interrupt::listen(),
+            interrupt: choices.interrupt.map_or_else(Interrupt::listen, Clone::clone),
             output: choices.output,
             consent: choices.consent,
             over_limits: OverLimits::of(choices.over_limits, reader.host())?,
@@ -267,6 +269,18 @@ pub fn state_directory(
 ) -> PathBuf {
     let directory = told.map(Path::to_owned).or_else(|| config.state_dir.clone());
     directory.unwrap_or_else(|| State::default_directory(environment, is_root()))
+}
+
+/// The name of the registry that a configuration is about: under it are its journals.
+///
+/// # Errors
+/// When it cannot be told: the address is none, or there is no storage to read.
+pub async fn name_of(config: &Config, environment: &BTreeMap<String, String>) -> Result<String, Failure> {
+    if config.registry.url.is_empty() {
+        let setting = Setting::find(config, environment).await?;
+        return Ok(Reader::over_storage(storage_of(&setting)?).host().to_owned());
+    }
+    Ok(crate::registry::name_of(&config.registry.url)?)
 }
 
 fn options(config: &Config, environment: &BTreeMap<String, String>) -> Result<Options, Failure> {

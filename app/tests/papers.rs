@@ -10,7 +10,7 @@ use clean_registry::config::Config;
 use clean_registry::failure::EXIT_CODES;
 use serde_json::Value;
 
-const PAPERS: [&str; 9] = [
+const PAPERS: [&str; 10] = [
     "README.md",
     "README.ru.md",
     "ARCHITECTURE.md",
@@ -19,6 +19,7 @@ const PAPERS: [&str; 9] = [
     "docs/safety.md",
     "docs/configuration.md",
     "docs/limits.md",
+    "docs/several-registries.md",
     "docs/garbage-collection.md",
 ];
 

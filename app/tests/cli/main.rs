@@ -9,6 +9,7 @@ mod limits;
 mod looking;
 mod refusing;
 mod secrets;
+mod several;
 mod storage;
 mod surroundings;
 mod usage;

@@ -40,6 +40,9 @@ fn help() {
           --config <FILE>
               The configuration, JSON or YAML [default: config.json]
 
+          --registry <NAME>
+              Only this one of the registries that the configuration names; may be given several times
+
           --state-dir <DIR>
               The directory of the journal, the vault and the cache
 
@@ -102,8 +105,11 @@ fn help() {
 
     Options:
           --config <FILE>           The configuration, JSON or YAML [default: config.json]
-          --out <FILE>              Save the plan, to be reviewed and given to apply
+          --out <FILE>              Save the plan, to be reviewed and given to apply; of several
+                                    registries a file each in this directory
           --all                     Show what stays as well, with all the reasons
+          --registry <NAME>         Only this one of the registries that the configuration names; may be
+                                    given several times
           --state-dir <DIR>         The directory of the journal, the vault and the cache
           --log-file <FILE>         The log file, beside the terminal [default:
                                     /var/logs/clean-registry.log]

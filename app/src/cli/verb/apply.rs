@@ -66,7 +66,11 @@ pub(super) async fn apply(
     Ok(report)
 }
 
-fn read(file: &Path) -> Result<Plan, Failure> {
+/// Reads a plan that was saved.
+///
+/// # Errors
+/// When it is none.
+pub fn read(file: &Path) -> Result<Plan, Failure> {
     let wrong = |error: &dyn std::fmt::Display| {
         Failure::new(Exit::Usage, format!("plan {}: {error}", file.display()))
     };

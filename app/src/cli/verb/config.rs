@@ -1,7 +1,10 @@
 //! `config`: check the file, print its schema, read the policy back.
 
+use std::collections::BTreeMap;
+
 use super::{print, print_json};
 use crate::cli::arguments::{Arguments, ConfigVerb};
+use crate::cli::several::{Chosen, refuse_twins};
 use crate::config::{CollectorMode, Config, StorageSection};
 use crate::failure::{Exit, Failure};
 use crate::report::Output;
@@ -13,33 +16,56 @@ use crate::report::Output;
 pub fn run(
     arguments: &Arguments,
     what: ConfigVerb,
-    environment: &std::collections::BTreeMap<String, String>,
+    environment: &BTreeMap<String, String>,
 ) -> Result<Exit, Failure> {
     if let ConfigVerb::Schema = what {
         print_json(&schemars::schema_for!(Config))?;
         return Ok(Exit::Done);
     }
     let config = Config::load(arguments.config_file(), environment)?;
-    match (what, arguments.two_forms()) {
-        (ConfigVerb::Check, _) => check(arguments, &config),
-        (_, Output::Json) => print_json(&config.policy())?,
-        (_, Output::Text) => print(&sentence(&config)),
+    match Chosen::of(arguments, config, environment)? {
+        Chosen::One(config) => look(arguments, what, "", &config)?,
+        Chosen::Several(registries)
+            if arguments.two_forms() == Output::Json && what == ConfigVerb::Explain =>
+        {
+            let policies: BTreeMap<_, _> =
+                registries.iter().map(|(name, config)| (name, config.policy())).collect();
+            print_json(&policies)?;
+        }
+        Chosen::Several(registries) => {
+            refuse_twins(&registries)?;
+            for (name, config) in &registries {
+                look(arguments, what, &format!("{name}: "), config)?;
+            }
+        }
+    }
+    if what == ConfigVerb::Check {
+        print(&format!("{} is fine", arguments.config_file().display()));
     }
     Ok(Exit::Done)
 }
 
-fn check(arguments: &Arguments, config: &Config) {
+/// Looks at what is said of one registry; each line begins with `name`.
+fn look(arguments: &Arguments, what: ConfigVerb, name: &str, config: &Config) -> Result<(), Failure> {
+    match (what, arguments.two_forms()) {
+        (ConfigVerb::Check, _) => check(name, config),
+        (_, Output::Json) => print_json(&config.policy())?,
+        (_, Output::Text) => print(&format!("{name}{}", sentence(config))),
+    }
+    Ok(())
+}
+
+fn check(name: &str, config: &Config) {
     let cleanup = config.cleanup.clone().unwrap_or_default();
     for pattern in cleanup.protected_patterns.iter().filter(|pattern| pattern.is_empty()) {
         print(&format!(
-            "warning: protected_patterns holds {pattern:?}, which every tag contains: nothing will ever go"
+            "{name}warning: protected_patterns holds {pattern:?}, which every tag contains: nothing will ever go"
         ));
     }
     if config.cleanup.is_some() && cleanup.protected_tags.is_empty() && cleanup.protected_patterns.is_empty()
     {
-        print("warning: no tag is protected, not even latest");
+        print(&format!("{name}warning: no tag is protected, not even latest"));
     }
-    print(&format!("{} is fine", arguments.config_file().display()));
 }
 
 fn sentence(config: &Config) -> String {
