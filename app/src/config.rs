@@ -9,8 +9,8 @@ use clean_registry_core::policy::Policy;
 use clean_registry_core::policy::clock::Clock;
 use jiff::SignedDuration;
 use schemars::JsonSchema;
-use serde::de::{self, DeserializeOwned, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::age::AgeText;
@@ -18,6 +18,9 @@ use crate::gc::{EmptyFolders, Mode, Wishes};
 
 pub mod limits;
 mod registries;
+mod secret;
+
+pub use secret::Secret;
 
 use limits::LimitsSection;
 
@@ -352,53 +355,6 @@ pub enum Restart {
 pub struct Log {
     /// The file; by default `/var/logs/clean-registry.log`.
     pub file: Option<PathBuf>,
-}
-
-/// A text that is never shown, not even in an error about it.
-#[derive(Clone, Default, PartialEq, Eq, JsonSchema)]
-#[schemars(transparent)]
-pub struct Secret(pub String);
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Hidden;
-
-        impl Visitor<'_> for Hidden {
-            type Value = Secret;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a text in quotes")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
-                Ok(Secret(text.to_owned()))
-            }
-
-            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Secret, E> {
-                Err(E::custom("a password must be a text in quotes"))
-            }
-
-            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
-                self.visit_bool(false)
-            }
-
-            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
-                self.visit_bool(false)
-            }
-
-            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
-                self.visit_bool(false)
-            }
-        }
-
-        deserializer.deserialize_any(Hidden)
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_empty() { "(none)" } else { "(hidden)" })
-    }
 }
 
 impl Config {
