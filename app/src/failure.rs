@@ -251,3 +251,35 @@ impl From<crate::collect::CollectError> for Failure {
         Self { exit, hint: error.hint(), message: error.to_string() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_of_several_exit_codes_is_the_programs() {
+        // As docs/several-registries.md has it.
+        let order = [
+            Exit::Interrupted,
+            Exit::Bug,
+            Exit::Unsafe,
+            Exit::Usage,
+            Exit::Unreachable,
+            Exit::Locked,
+            Exit::InPart,
+            Exit::Done,
+        ];
+        for (position, worst) in order.iter().enumerate() {
+            let mut rest = order[position..].to_vec();
+            rest.reverse();
+            assert_eq!(Exit::worst(rest), *worst);
+        }
+        assert_eq!(Exit::worst([]), Exit::Done);
+    }
+
+    #[test]
+    fn every_exit_code_has_a_meaning() {
+        assert_eq!(Exit::Done.meaning(), "done, or nothing to do");
+        assert!(Exit::WORST_FIRST.iter().all(|exit| !exit.meaning().is_empty()));
+    }
+}

@@ -156,3 +156,22 @@ fn a_reviewed_plan_is_not_asked_about() {
     let ended = Session::start(&stage, "apply plan.json", "").end();
     assert!(ended.code == 0 && !ended.stderr.contains("[y/N]"), "{ended:#?}");
 }
+
+#[test]
+fn several_registries_ask_one_after_another_and_each_has_its_own_answer() {
+    let shops = [Shop::open(), Shop::open()];
+    let before: Vec<usize> = shops.iter().map(|shop| shop.files().len()).collect();
+    let stage = shops[0].stage().configure(|config| {
+        let section = |shop: &Shop| serde_json::json!({ "registry": { "url": shop.server.url() } });
+        config["registry"] = serde_json::json!({});
+        config["registries"] = serde_json::json!({ "one": section(&shops[0]), "two": section(&shops[1]) });
+    });
+    let ended = Session::start(&stage, "run", "yes\nno\n").end();
+    assert_eq!((ended.code, ended.stderr.matches(QUESTION).count()), (130, 2), "{ended:#?}");
+    let fewer = shops.iter().zip(&before).filter(|(shop, before)| shop.files().len() < **before).count();
+    assert_eq!(fewer, 1, "{ended:#?}");
+    assert!(
+        ended.stdout.contains("  interrupted\n") && ended.stdout.contains("  done, or nothing to do\n"),
+        "{ended:#?}"
+    );
+}
