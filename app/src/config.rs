@@ -7,8 +7,8 @@ use std::time::Duration;
 use clean_registry_core::audit::Promises;
 use clean_registry_core::policy::Policy;
 use schemars::JsonSchema;
-use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::age::AgeText;
@@ -18,7 +18,15 @@ use crate::registry::Kind;
 
 mod cleanup;
 
-pub use cleanup::{Cleanup, ClockName};
+pub use cleanup::{Cleanup, ClockName, PatternList};
+
+pub mod limits;
+mod registries;
+mod secret;
+
+pub use secret::Secret;
+
+use limits::LimitsSection;
 
 /// Why there is no configuration to work with.
 #[derive(Debug, Error)]
@@ -69,6 +77,16 @@ pub enum ConfigError {
         /// What is wrong with it.
         why: String,
     },
+    /// What is said of several registries cannot be meant.
+    #[error("configuration {path}: {key} {why}")]
+    Several {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// There is no `cleanup` to judge by.
@@ -101,6 +119,9 @@ pub struct Config {
     pub registry: Registry,
     /// What to keep. What only looks, and the collection of garbage, need none.
     pub cleanup: Option<Cleanup>,
+    /// What a run may come to at most.
+    #[serde(default)]
+    pub limits: LimitsSection,
     /// Where things are.
     #[serde(default)]
     pub paths: Paths,
@@ -119,6 +140,16 @@ pub struct Config {
     /// The directory of the journal, the vault and the cache; `/var/lib/clean-registry` for root, else below
     /// `$XDG_STATE_HOME`.
     pub state_dir: Option<PathBuf>,
+    /// Several registries by names of your own, each with the sections of this file. What stands beside this holds for each that does
+    /// not say otherwise.
+    #[serde(default)]
+    pub registries: BTreeMap<String, Self>,
+    /// What to keep, under names that `use` takes.
+    #[serde(default)]
+    pub policies: BTreeMap<String, Cleanup>,
+    /// The policy of `policies` that says what to keep, in place of `cleanup`.
+    #[serde(rename = "use")]
+    pub use_policy: Option<String>,
 }
 
 /// How to reach the registry.
@@ -294,53 +325,6 @@ pub struct Log {
     pub file: Option<PathBuf>,
 }
 
-/// A text that is never shown, not even in an error about it.
-#[derive(Clone, Default, PartialEq, Eq, JsonSchema)]
-#[schemars(transparent)]
-pub struct Secret(pub String);
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Hidden;
-
-        impl Visitor<'_> for Hidden {
-            type Value = Secret;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a text in quotes")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
-                Ok(Secret(text.to_owned()))
-            }
-
-            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Secret, E> {
-                Err(E::custom("a password must be a text in quotes"))
-            }
-
-            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
-                self.visit_bool(false)
-            }
-
-            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
-                self.visit_bool(false)
-            }
-
-            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
-                self.visit_bool(false)
-            }
-        }
-
-        deserializer.deserialize_any(Hidden)
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_empty() { "(none)" } else { "(hidden)" })
-    }
-}
-
 impl Config {
     /// A configuration without a file: all defaults.
     #[must_use]
@@ -348,12 +332,16 @@ impl Config {
         Self {
             registry: Registry::default(),
             cleanup: None,
+            limits: LimitsSection::default(),
             paths: Paths::default(),
             storage: StorageSection::default(),
             garbage_collection: GarbageCollection::default(),
             pulls: PullsSection::default(),
             log: Log::default(),
             state_dir: None,
+            registries: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            use_policy: None,
         }
     }
 
@@ -362,14 +350,33 @@ impl Config {
     /// # Errors
     /// When the file cannot be read, is not of the form, or names a variable or file that is not there.
     pub fn load(path: &Path, environment: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let mut config: Self = parse(path, &text)?;
+        let mut config = Self::read(path)?;
+        config.registries.values_mut().try_for_each(|registry| registry.resolve(path, environment))?;
         config.resolve(path, environment)?;
         Ok(config)
     }
 
-    fn resolve(&mut self, path: &Path, environment: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    /// Reads a configuration without resolving it. Each of its [`registries`](Self::registries) is whole: it has what was said for
+    /// all of them.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is not of the form.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let config = parse(path, &text)?;
+        registries::expand(path, &text, config)
+    }
+
+    /// Resolves what is taken from `environment` and files; `path` is where the configuration was read.
+    ///
+    /// # Errors
+    /// When a variable or file is not there, or a value cannot be meant.
+    pub fn resolve(
+        &mut self,
+        path: &Path,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<(), ConfigError> {
         let registry = &mut self.registry;
         for (key, value) in [
             ("registry.url", &mut registry.url),
@@ -460,7 +467,7 @@ impl Config {
 ///
 /// # Errors
 /// When it is not of the form, with the line, and the nearest known key where one is unknown.
-pub fn parse<T: de::DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let parsed = if is_json {
         serde_json::from_str(text).map_err(|error| error.to_string())

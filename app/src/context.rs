@@ -12,8 +12,10 @@ use tokio::sync::OnceCell;
 
 use crate::collect::memory;
 use crate::config::Config;
+use crate::consent::Consent;
 use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::limits::OverLimits;
 use crate::progress::Progress;
 use crate::pulls::Watched;
 use crate::registry::{Credentials, Options, Reader, Secret, Told, connect, docker_credentials};
@@ -38,6 +40,12 @@ pub struct Choices<'a> {
     pub output: Output,
     /// Labels and annotations to learn beside those of the policy.
     pub labels: BTreeSet<String>,
+    /// The registries on which a plan may be over the limits.
+    pub over_limits: &'a [String],
+    /// Whether it is asked before a policy removes something for the first time.
+    pub consent: Consent,
+    /// Who listens for signals, if somebody does already.
+    pub interrupt: Option<&'a Interrupt>,
 }
 
 /// What every verb works with.
@@ -61,6 +69,10 @@ pub struct Context {
     pub environment: BTreeMap<String, String>,
     /// The form of what goes to standard output.
     pub output: Output,
+    /// What becomes of a plan that is over the limits.
+    pub over_limits: OverLimits,
+    /// Whether it is asked before a policy removes something for the first time.
+    pub consent: Consent,
     /// The moment that ages are measured from.
     pub now: Timestamp,
     /// Found when it is first asked for.
@@ -73,7 +85,8 @@ impl Context {
     /// Resolves everything. Nothing is sent to the registry yet. Without an address the registry is its storage.
     ///
     /// # Errors
-    /// When the configuration, the credentials or the glob are not usable, or there is neither an address nor a storage.
+    /// When the configuration, the credentials or the glob are not usable, there is neither an address nor a storage, or another
+    /// registry was meant.
     pub async fn new(
         choices: &Choices<'_>,
         config: Config,
@@ -94,8 +107,10 @@ impl Context {
             scope: choices.repo.map_or(Ok(Scope::All), scope)?,
             facts: Facts::load(&state.facts_path(), labels),
             progress: Progress::new(),
-            interrupt: Interrupt::listen(),
+            interrupt: choices.interrupt.map_or_else(Interrupt::listen, Clone::clone),
             output: choices.output,
+            consent: choices.consent,
+            over_limits: OverLimits::of(choices.over_limits, reader.host())?,
             now: Timestamp::now(),
             config,
             reader,
@@ -263,6 +278,18 @@ pub fn state_directory(
 ) -> PathBuf {
     let directory = told.map(Path::to_owned).or_else(|| config.state_dir.clone());
     directory.unwrap_or_else(|| State::default_directory(environment, is_root()))
+}
+
+/// The name of the registry that a configuration is about: under it are its journals.
+///
+/// # Errors
+/// When it cannot be told: the address is none, or there is no storage to read.
+pub async fn name_of(config: &Config, environment: &BTreeMap<String, String>) -> Result<String, Failure> {
+    if config.registry.url.is_empty() {
+        let setting = Setting::find(config, environment).await?;
+        return Ok(Reader::over_storage(storage_of(&setting)?).host().to_owned());
+    }
+    Ok(crate::registry::name_of(&config.registry.url)?)
 }
 
 fn options(config: &Config, environment: &BTreeMap<String, String>) -> Result<Options, Failure> {

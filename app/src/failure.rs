@@ -23,6 +23,36 @@ pub enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// The worst first. What stopped everything comes before what stopped one registry, what was refused or not even tried before
+    /// what was begun.
+    const WORST_FIRST: [Self; 8] = [
+        Self::Interrupted,
+        Self::Bug,
+        Self::Unsafe,
+        Self::Usage,
+        Self::Unreachable,
+        Self::Locked,
+        Self::InPart,
+        Self::Done,
+    ];
+
+    /// What it means, as `--help` says it.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        let code = (self as i32).to_string();
+        let lines = EXIT_CODES.lines().filter_map(|line| line.trim().split_once(' '));
+        lines.into_iter().find(|(named, _)| *named == code).map_or("", |(_, meaning)| meaning.trim())
+    }
+
+    /// The exit code of work on several registries.
+    #[must_use]
+    pub fn worst(exits: impl IntoIterator<Item = Self> + Clone) -> Self {
+        let is_any = |exit: &Self| exits.clone().into_iter().any(|one| one == *exit);
+        Self::WORST_FIRST.into_iter().find(is_any).unwrap_or(Self::Done)
+    }
+}
+
 /// Shown by `--help`.
 pub const EXIT_CODES: &str = "Exit codes:
   0    done, or nothing to do
@@ -226,5 +256,37 @@ impl From<crate::collect::CollectError> for Failure {
             _ => Exit::Unsafe,
         };
         Self { exit, hint: error.hint(), message: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_of_several_exit_codes_is_the_programs() {
+        // As docs/several-registries.md has it.
+        let order = [
+            Exit::Interrupted,
+            Exit::Bug,
+            Exit::Unsafe,
+            Exit::Usage,
+            Exit::Unreachable,
+            Exit::Locked,
+            Exit::InPart,
+            Exit::Done,
+        ];
+        for (position, worst) in order.iter().enumerate() {
+            let mut rest = order[position..].to_vec();
+            rest.reverse();
+            assert_eq!(Exit::worst(rest), *worst);
+        }
+        assert_eq!(Exit::worst([]), Exit::Done);
+    }
+
+    #[test]
+    fn every_exit_code_has_a_meaning() {
+        assert_eq!(Exit::Done.meaning(), "done, or nothing to do");
+        assert!(Exit::WORST_FIRST.iter().all(|exit| !exit.meaning().is_empty()));
     }
 }

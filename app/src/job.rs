@@ -16,10 +16,12 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::apply::{Applied, Apply};
 use crate::collect::{CollectError, Collector, measure_on_host, open_what_was_closed};
+use crate::consent;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::gc::closing::Closing;
 use crate::leftovers::Leftovers;
+use crate::limits;
 use crate::registry::{Reference, Refusal, Writer};
 use crate::report::{Collection, REPORTED, Report};
 use crate::runtime::measure::Measured;
@@ -131,6 +133,9 @@ async fn run_once(ctx: &Context, work: &mut Work<'_>) -> Result<Report, Failure>
     if let Some(stale) = stale.first() {
         return Err(refused(&format!("the plan did not pass its audit: {}: {}", stale.step, stale.why)));
     }
+    limits::hold(ctx, sound.plan(), &inventory)?;
+    let summary = summarize(&inventory, &verdicts);
+    consent::obtain(ctx, sound.plan(), &summary).await?;
     let mut report = work.carry_out(&sound, &inventory).await?;
     if matches!(ctx.scope, Scope::All) {
         // Everything they left was part of this plan.
@@ -139,7 +144,7 @@ async fn run_once(ctx: &Context, work: &mut Work<'_>) -> Result<Report, Failure>
     if let Err(error) = ctx.state.prune(RUNS_KEPT) {
         tracing::warn!("old runs are not forgotten: {error}");
     }
-    report.summary = Some(summarize(&inventory, &verdicts));
+    report.summary = Some(summary);
     Ok(report)
 }
 
@@ -240,10 +245,10 @@ impl<'a> Work<'a> {
     }
 
     /// What to survey for work on `scope`: the collector works on the whole storage, so what it might lose is looked for
-    /// in all of it.
+    /// in all of it. Limits may need all of it, too.
     #[must_use]
     pub fn survey_scope<'s>(&self, scope: &'s Scope) -> &'s Scope {
-        if self.collector.is_some() { &Scope::All } else { scope }
+        if self.collector.is_some() { &Scope::All } else { limits::survey_scope(&self.ctx.config, scope) }
     }
 
     /// Applies a sound plan, collects the garbage, and measures.

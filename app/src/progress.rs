@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(15);
@@ -20,8 +20,17 @@ impl Progress {
     /// A bar if standard error is a terminal, else lines in the log.
     #[must_use]
     pub fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{msg:8} [{bar:30}] {pos}/{len} {eta}") {
+        Self::of(ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()))
+    }
+
+    /// One of several, told apart by its name.
+    #[must_use]
+    pub fn among(all: &MultiProgress, name: &str) -> Self {
+        Self::of(all.add(ProgressBar::new(0)).with_prefix(format!("{name} ")))
+    }
+
+    fn of(bar: ProgressBar) -> Self {
+        if let Ok(style) = ProgressStyle::with_template("{prefix}{msg:8} [{bar:30}] {pos}/{len} {eta}") {
             bar.set_style(style.progress_chars("=> "));
         }
         let lines = bar.is_hidden().then(|| Mutex::new(Instant::now()));

@@ -10,7 +10,7 @@ use clean_registry::config::Config;
 use clean_registry::failure::EXIT_CODES;
 use serde_json::Value;
 
-const PAPERS: [&str; 9] = [
+const PAPERS: [&str; 11] = [
     "README.md",
     "README.ru.md",
     "ARCHITECTURE.md",
@@ -18,6 +18,8 @@ const PAPERS: [&str; 9] = [
     "CHANGELOG.md",
     "docs/safety.md",
     "docs/configuration.md",
+    "docs/limits.md",
+    "docs/several-registries.md",
     "docs/garbage-collection.md",
     "docs/registries.md",
 ];

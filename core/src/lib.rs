@@ -44,6 +44,8 @@ pub mod compare;
 pub mod audit;
 // What the registry's own collector would lose.
 pub mod hazard;
+// What a plan may come to at most.
+pub mod limits;
 // What was done, and its inversion.
 pub mod journal;
 // What a plan comes to, in numbers.

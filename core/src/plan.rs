@@ -336,21 +336,44 @@ impl Pointers {
     }
 }
 
+/// With which repository bytes are counted that several give up together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shared {
+    /// With the first of them: the numbers add up to what is freed.
+    WithFirst,
+    /// With each of them: each number is all that goes from that repository.
+    WithEach,
+}
+
 /// What only condemned manifests hold, by repository. Blobs are stored once: what several repositories give up is counted
 /// with the first of them, what any manifest that stays holds is not counted at all.
 ///
 /// Exact where the storage was read; else as far as manifests tell.
 #[must_use]
 pub fn estimate(inventory: &Inventory, verdicts: &Verdicts) -> BTreeMap<RepoName, Bytes> {
+    estimate_shared(inventory, verdicts, Shared::WithFirst)
+}
+
+/// The same, with a choice for what several repositories give up.
+#[must_use]
+pub fn estimate_shared(
+    inventory: &Inventory,
+    verdicts: &Verdicts,
+    shared: Shared,
+) -> BTreeMap<RepoName, Bytes> {
     match &inventory.storage {
-        Some(holdings) => exact::freed(holdings, verdicts),
-        None => estimate_by_manifests(inventory, verdicts),
+        Some(holdings) => exact::freed(holdings, verdicts, shared),
+        None => estimate_by_manifests(inventory, verdicts, shared),
     }
 }
 
-fn estimate_by_manifests(inventory: &Inventory, verdicts: &Verdicts) -> BTreeMap<RepoName, Bytes> {
+fn estimate_by_manifests(
+    inventory: &Inventory,
+    verdicts: &Verdicts,
+    shared: Shared,
+) -> BTreeMap<RepoName, Bytes> {
     let mut staying = BTreeSet::new();
-    let mut going: BTreeMap<Digest, (&RepoName, Bytes)> = BTreeMap::new();
+    let mut going: BTreeMap<Digest, BTreeMap<&RepoName, Bytes>> = BTreeMap::new();
     for (name, repo) in &inventory.repos {
         for (digest, manifest) in &repo.manifests {
             let verdict = verdicts.repos.get(name).and_then(|judged| judged.manifests.get(digest));
@@ -358,7 +381,10 @@ fn estimate_by_manifests(inventory: &Inventory, verdicts: &Verdicts) -> BTreeMap
             let held = manifest.blobs().map(|blob| (blob.digest, blob.size)).chain([own]);
             if matches!(verdict, Some(Decision::Remove(_))) {
                 for (digest, size) in held {
-                    going.entry(digest).or_insert((name, size));
+                    let holders = going.entry(digest).or_default();
+                    if shared == Shared::WithEach || holders.is_empty() {
+                        holders.entry(name).or_insert(size);
+                    }
                 }
             } else {
                 staying.extend(held.map(|(digest, _)| digest));
@@ -366,9 +392,11 @@ fn estimate_by_manifests(inventory: &Inventory, verdicts: &Verdicts) -> BTreeMap
         }
     }
     let mut by_repository = BTreeMap::new();
-    for (_, (name, size)) in going.into_iter().filter(|(digest, _)| !staying.contains(digest)) {
-        let sum: &mut Bytes = by_repository.entry(name.clone()).or_default();
-        *sum = *sum + size;
+    for (_, holders) in going.into_iter().filter(|(digest, _)| !staying.contains(digest)) {
+        for (name, size) in holders {
+            let sum: &mut Bytes = by_repository.entry(name.clone()).or_default();
+            *sum = *sum + size;
+        }
     }
     by_repository
 }

@@ -73,6 +73,9 @@ pub struct Arguments {
     /// The configuration, JSON or YAML [default: config.json]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Only this one of the registries that the configuration names; may be given several times
+    #[arg(long, global = true, value_name = "NAME")]
+    pub registry: Vec<String>,
     /// The directory of the journal, the vault and the cache
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -88,6 +91,12 @@ pub struct Arguments {
     /// Collect garbage even if nothing was deleted, for run and apply
     #[arg(long, global = true)]
     pub always_collect: bool,
+    /// Carry out a plan that is over the limits, on this registry: its name as plan shows it, for run and apply
+    #[arg(long, global = true, value_name = "REGISTRY")]
+    pub over_limits: Vec<String>,
+    /// Do not ask before a policy removes something for the first time, for run; without a terminal it never does
+    #[arg(long, global = true)]
+    pub yes: bool,
     /// What to do; run if nothing is named
     #[command(subcommand)]
     pub verb: Option<Verb>,
@@ -98,6 +107,24 @@ impl Arguments {
     #[must_use]
     pub fn config_file(&self) -> &Path {
         self.config.as_deref().unwrap_or(Path::new(CONFIG))
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn verb(&self) -> &Verb {
+        self.verb.as_ref().unwrap_or(&Verb::Run)
+    }
+
+    /// The configuration. One that names several registries is not resolved yet: each of them is, when its turn comes.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn config(&self, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
+        let mut config = Config::read(self.config_file())?;
+        if config.registries.is_empty() {
+            config.resolve(self.config_file(), environment)?;
+        }
+        Ok(config)
     }
 
     /// What standard output carries, for the verbs that know two forms.
@@ -140,7 +167,7 @@ impl StorageArguments {
         self.storage.is_some() || self.registry_config.is_some()
     }
 
-    /// The configuration, with the storage that was named in place of its own. Where a storage was named, there need not be a
+    /// The configuration, with the storage that was named in place of its own and of those of several registries. Where a storage was named, there need not be a
     /// configuration file, unless one was named, too.
     ///
     /// # Errors
@@ -154,9 +181,13 @@ impl StorageArguments {
         let mut config = if needs_no_file && !arguments.config_file().exists() {
             Config::empty()
         } else {
-            Config::load(arguments.config_file(), environment)?
+            Config::read(arguments.config_file())?
         };
+        if self.is_named() || config.registries.is_empty() {
+            config.resolve(arguments.config_file(), environment)?;
+        }
         if self.is_named() {
+            config.registries.clear();
             // It was said where: neither the address nor the container of some other registry has a say.
             config.registry.url.clear();
             config.registry.container.clear();
@@ -177,7 +208,7 @@ pub enum Verb {
     Run,
     /// Show what run would do, and why; nothing is changed
     Plan {
-        /// Save the plan, to be reviewed and given to apply
+        /// Save the plan, to be reviewed and given to apply; of several registries a file each in this directory
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
         /// Show what stays as well, with all the reasons
@@ -189,7 +220,7 @@ pub enum Verb {
     },
     /// Do exactly what a saved plan says; what has changed since is left alone
     Apply {
-        /// The plan
+        /// The plan, or a directory with plans for several registries
         file: PathBuf,
     },
     /// Say why something stays or goes: every reason, the date used and where it was found, who needs it
@@ -259,6 +290,30 @@ pub enum Verb {
     },
     /// Print the manual page
     Man,
+}
+
+impl Verb {
+    /// Which storage a verb is about that needs no more than a storage.
+    #[must_use]
+    pub const fn storage(&self) -> Option<&StorageArguments> {
+        match self {
+            Self::Gc(gc) => Some(&gc.place),
+            Self::Usage { storage, .. } | Self::Check { storage, .. } | Self::Verify { storage } => {
+                Some(storage)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it is to change a registry: then the log is what is read.
+    #[must_use]
+    pub const fn changes(&self) -> bool {
+        match self {
+            Self::Run | Self::Apply { .. } | Self::Undo { .. } => true,
+            Self::Gc(gc) => !gc.plan,
+            _ => false,
+        }
+    }
 }
 
 const GC_EXAMPLES: &str = "Modes:
@@ -333,7 +388,7 @@ pub enum By {
 }
 
 /// What to look at a configuration for.
-#[derive(Debug, Clone, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum ConfigVerb {
     /// Check the file, and tell what in its policy cannot have been meant
     Check {
@@ -355,6 +410,14 @@ pub enum ConfigVerb {
         /// The table, JSON or YAML
         file: PathBuf,
     },
+}
+
+impl ConfigVerb {
+    /// Whether the registry is asked.
+    #[must_use]
+    pub const fn is_online(&self) -> bool {
+        matches!(self, Self::Check { online: true })
+    }
 }
 
 #[cfg(test)]

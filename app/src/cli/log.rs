@@ -10,9 +10,11 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Zoned;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::span::{Attributes, Id};
+use tracing::{Event, Level, Span, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::report::REPORTED;
@@ -78,8 +80,28 @@ struct Lines {
     level: Level,
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+/// The span of what is done on one of several registries: every line that is logged in it begins with the name.
+#[must_use]
+pub fn registry_span(name: &str) -> Span {
+    tracing::error_span!("registry", name)
+}
+
+/// The name of a registry, kept with its span.
+struct Named(String);
+
+impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Lines {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
+        let metadata = attributes.metadata();
+        if metadata.name() == "registry" && metadata.target().starts_with("clean_registry") {
+            let mut name = Message::default();
+            attributes.record(&mut name);
+            if let Some(span) = ctx.span(id) {
+                span.extensions_mut().insert(Named(name.0));
+            }
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
         let metadata = event.metadata();
         if *metadata.level() > self.level || !metadata.target().starts_with("clean_registry") {
             return;
@@ -88,7 +110,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         event.record(&mut message);
         let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
         let level = if *metadata.level() == Level::WARN { "WARNING" } else { metadata.level().as_str() };
-        let line = format!("{now} [{level}] {}\n", message.0);
+        let line = format!("{now} [{level}] {}{}\n", registry(event, &ctx), message.0);
         // A log that cannot be written stops nothing: the journal is what has to be.
         let is_told = match metadata.target() {
             FAILURE => self.tells_failures,
@@ -107,10 +129,25 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 }
 
+/// The name of the registry that a line is about, where there are several, and a colon.
+fn registry<S: Subscriber + for<'l> LookupSpan<'l>>(event: &Event<'_>, ctx: &Context<'_, S>) -> String {
+    let mut spans = ctx.event_scope(event).into_iter().flatten();
+    let name = spans.find_map(|span| span.extensions().get::<Named>().map(|named| format!("{}: ", named.0)));
+    name.unwrap_or_default()
+}
+
 #[derive(Default)]
 struct Message(String);
 
 impl Visit for Message {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "name" {
+            self.0.push_str(value);
+        } else {
+            self.record_debug(field, &value);
+        }
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         if field.name() == "message" {
             let _ = write!(self.0, "{value:?}");

@@ -5,21 +5,20 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser as _};
-use clean_registry_core::policy::Policy;
 
 pub mod arguments;
 pub mod log;
+mod several;
+mod turn;
 pub mod verb;
 
-use arguments::{Arguments, ConfigVerb, Form, StorageArguments, Verb};
+use arguments::{Arguments, Form, StorageArguments, Verb};
 use log::Terminal;
-use verb::check::{Depths, Repairs};
+use several::Chosen;
+use turn::Turn;
 
 use crate::config::Config;
-use crate::context::{Choices, Context};
 use crate::failure::{Exit, Failure};
-use crate::job::CollectWhen;
-use crate::looking::Looking;
 
 /// Does what the command line says, and prints what became of it.
 pub async fn run() -> Exit {
@@ -30,12 +29,16 @@ pub async fn run() -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
-    dispatch(&arguments, environment()).await.unwrap_or_else(|failure| {
-        let hint = failure.hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-        // Who has closed standard error is told by the exit code.
-        let _ = write!(io::stderr(), "error: {}\n{hint}", failure.message);
+    dispatch(arguments, environment()).await.unwrap_or_else(|failure| {
+        print_failure(&failure);
         failure.exit
     })
+}
+
+fn print_failure(failure: &Failure) {
+    let hint = failure.hint.as_ref().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    // Who has closed standard error is told by the exit code.
+    let _ = write!(io::stderr(), "error: {}\n{hint}", failure.message);
 }
 
 /// The environment, without what is not text.
@@ -46,9 +49,9 @@ fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-async fn dispatch(arguments: &Arguments, environment: BTreeMap<String, String>) -> Result<Exit, Failure> {
-    check(arguments)?;
-    match arguments.verb.as_ref().unwrap_or(&Verb::Run) {
+async fn dispatch(arguments: Arguments, environment: BTreeMap<String, String>) -> Result<Exit, Failure> {
+    check(&arguments)?;
+    match arguments.verb() {
         Verb::Completions { shell } => {
             verb::print(completions(*shell).trim_end());
             Ok(Exit::Done)
@@ -61,26 +64,33 @@ async fn dispatch(arguments: &Arguments, environment: BTreeMap<String, String>) 
             Ok(Exit::Done)
         }
         Verb::Demo { keep } => verb::demo::run((*keep).into()).await,
-        Verb::Usage { storage, by } => {
-            let looking = looking(arguments, storage, environment).await?;
-            verb::usage::run(&looking, *by, arguments.output).await
+        Verb::Config { what } if !what.is_online() => verb::config::run(&arguments, what, &environment),
+        _ => on_registries(arguments, environment).await,
+    }
+}
+
+/// The verbs that are about a registry, or about several.
+async fn on_registries(arguments: Arguments, environment: BTreeMap<String, String>) -> Result<Exit, Failure> {
+    let config = match arguments.verb().storage() {
+        Some(storage) => storage_config(&arguments, storage, &environment)?,
+        None => arguments.config(&environment)?,
+    };
+    let debug = environment.get("DEBUG").map(String::as_str);
+    log::begin(terminal(&arguments), &log_file(&arguments, &config), debug);
+    match Chosen::of(&arguments, config, &environment)? {
+        Chosen::One(config) => {
+            let turn = Turn { over_limits: arguments.over_limits.clone(), ..Turn::default() };
+            turn.take(&arguments, *config, environment).await
         }
-        Verb::Check { storage, verify_content, repair } => {
-            let looking = looking(arguments, storage, environment).await?;
-            let depths = if *verify_content { Depths::Content } else { Depths::Metadata };
-            let repairs = if *repair { Repairs::Do } else { Repairs::Show };
-            verb::check::run(&looking, depths, repairs, arguments.two_forms()).await
-        }
-        Verb::Verify { storage } => {
-            let looking = looking(arguments, storage, environment).await?;
-            verb::verify::run(&looking, arguments.two_forms()).await
-        }
-        Verb::Config { what: ConfigVerb::Check { online: true } } => {
-            on_registry(arguments, arguments.verb.as_ref().unwrap_or(&Verb::Run), environment).await
-        }
-        Verb::Config { what } => verb::config::run(arguments, what, &environment),
-        Verb::Gc(gc) => on_storage(arguments, gc, environment).await,
-        verb => on_registry(arguments, verb, environment).await,
+        Chosen::Several(registries) => several::run(arguments, registries, environment).await,
+    }
+}
+
+/// Where the log goes: to standard output, unless that carries a result.
+fn terminal(arguments: &Arguments) -> Terminal {
+    match arguments.verb() {
+        verb if verb.changes() && arguments.output == Form::Text => Terminal::Stdout,
+        _ => Terminal::Stderr,
     }
 }
 
@@ -105,105 +115,36 @@ fn storage_config(
     })
 }
 
-/// What the verbs that read the storage, and need no registry, work with.
-async fn looking(
-    arguments: &Arguments,
-    storage: &StorageArguments,
-    environment: BTreeMap<String, String>,
-) -> Result<Looking, Failure> {
-    let mut config = storage_config(arguments, storage, &environment)?;
-    if storage.is_named() {
-        // It was said where to look: there is no need to ask the registry's container.
-        config.registry.container.clear();
-    }
-    let debug = environment.get("DEBUG").map(String::as_str);
-    log::begin(Terminal::Stderr, &log_file(arguments, &config), debug);
-    Looking::open(config, environment, arguments.state_dir.as_deref()).await
-}
-
-/// The verbs that talk to a registry.
-async fn on_registry(
-    arguments: &Arguments,
-    verb: &Verb,
-    environment: BTreeMap<String, String>,
-) -> Result<Exit, Failure> {
-    let is_run = matches!(verb, Verb::Run | Verb::Apply { .. } | Verb::Undo { .. });
-    let terminal = if is_run && arguments.output == Form::Text { Terminal::Stdout } else { Terminal::Stderr };
-    let config = Config::load(arguments.config_file(), &environment)?;
-    log::begin(terminal, &log_file(arguments, &config), environment.get("DEBUG").map(String::as_str));
-    let done = on_context(arguments, verb, config, environment).await;
-    if let (Err(failure), true) = (&done, is_run) {
-        // Cron keeps the log, not the terminal.
-        tracing::error!(target: log::FAILURE, "{}", failure.message);
-    }
-    done
-}
-
-/// The collection of garbage, which needs the storage and no more.
-async fn on_storage(
-    arguments: &Arguments,
-    gc: &arguments::GcArguments,
-    environment: BTreeMap<String, String>,
-) -> Result<Exit, Failure> {
-    let config = gc.config(storage_config(arguments, &gc.place, &environment)?);
-    let terminal =
-        if gc.plan || arguments.output == Form::Json { Terminal::Stderr } else { Terminal::Stdout };
-    log::begin(terminal, &log_file(arguments, &config), environment.get("DEBUG").map(String::as_str));
-    let done = verb::gc::run(arguments, gc, config, environment).await;
-    if let (Err(failure), false) = (&done, gc.plan) {
-        tracing::error!(target: log::FAILURE, "{}", failure.message);
-    }
-    done
-}
-
-async fn on_context(
-    arguments: &Arguments,
-    verb: &Verb,
-    config: Config,
-    environment: BTreeMap<String, String>,
-) -> Result<Exit, Failure> {
-    let other = match verb {
-        Verb::Plan { compare: Some(file), .. } => Some(verb::compare::policy_of(file, &environment)?),
-        _ => None,
-    };
-    let choices = Choices {
-        state_dir: arguments.state_dir.as_deref(),
-        repo: arguments.repo.as_deref(),
-        output: arguments.two_forms(),
-        labels: other.iter().flat_map(Policy::labels).map(str::to_owned).collect(),
-    };
-    let ctx = Context::new(&choices, config, environment).await?;
-    let collect_when = if arguments.always_collect { CollectWhen::Always } else { CollectWhen::Deleted };
-    match (verb, other) {
-        (Verb::Plan { .. }, Some(other)) => verb::compare::run(&ctx, &other).await,
-        (verb, _) => one_verb(&ctx, verb, collect_when).await,
-    }
-}
-
-async fn one_verb(ctx: &Context, verb: &Verb, collect_when: CollectWhen) -> Result<Exit, Failure> {
-    match verb {
-        Verb::Config { .. } => verb::config::check_online(ctx).await,
-        Verb::Plan { out, all, .. } => verb::plan::run(ctx, out.as_deref(), (*all).into()).await,
-        Verb::Apply { file } => verb::apply::run(ctx, file, collect_when).await,
-        Verb::Explain { reference } => verb::explain::run(ctx, reference).await,
-        Verb::Undo { run } => verb::undo::run(ctx, run.as_deref()).await,
-        Verb::Runs => verb::runs::run(ctx),
-        _ => verb::run::run(ctx, collect_when).await,
-    }
-}
-
 /// Options that belong to some verbs only.
 fn check(arguments: &Arguments) -> Result<(), Failure> {
-    let verb = arguments.verb.as_ref().unwrap_or(&Verb::Run);
+    let verb = arguments.verb();
     let misplaced = |option: &str, verbs: &str| {
         Err(Failure::new(Exit::Usage, format!("{option} has no meaning for this command"))
             .hinted(format!("it belongs to {verbs}")))
     };
+    if !arguments.registry.is_empty()
+        && matches!(verb, Verb::Completions { .. } | Verb::Man | Verb::Demo { .. })
+    {
+        return misplaced("--registry", "what takes a configuration");
+    }
+    if !arguments.registry.is_empty() && verb.storage().is_some_and(StorageArguments::is_named) {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--registry and the storage that was named are two answers to one question",
+        )
+        .hinted("leave one of them out"));
+    }
     if arguments.repo.is_some() && !matches!(verb, Verb::Run | Verb::Plan { .. }) {
         return misplaced("--repo", "run and plan");
     }
     if arguments.always_collect && !matches!(verb, Verb::Run | Verb::Apply { .. }) {
         return misplaced("--always-collect", "run and apply");
+    }
+    if arguments.yes && !matches!(verb, Verb::Run) {
+        return misplaced("--yes", "run");
+    }
+    if !arguments.over_limits.is_empty() && !matches!(verb, Verb::Run | Verb::Apply { .. }) {
+        return misplaced("--over-limits", "run and apply");
     }
     if arguments.output == Form::Csv && !matches!(verb, Verb::Usage { .. }) {
         return misplaced("--output csv", "usage");

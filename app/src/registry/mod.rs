@@ -183,6 +183,14 @@ pub fn connect(mut options: Options) -> Result<Reader, Error> {
     Ok(Reader::over_api(api::Api::new(client::Client::new(options)?, told)))
 }
 
+/// `host[:port][/prefix]`: what people call the registry at `url`.
+///
+/// # Errors
+/// When it is no address.
+pub fn name_of(url: &str) -> Result<String, Error> {
+    Ok(address::Address::parse(url)?.0.name().to_owned())
+}
+
 /// A number nobody can foresee, for jitter and for names that do not exist yet.
 fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};

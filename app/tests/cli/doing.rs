@@ -11,6 +11,7 @@ fn the_whole_job_and_nothing_to_do_the_second_time() {
     -- stdout
     [time] [INFO] cleaning [host]: remove images created more than 30 days ago; never those tagged latest; never those whose tag contains release; images of unknown age stay, and so does everything that a remaining image needs
     [time] [INFO] surveyed 3 repositories with 9 tags in [n] requests
+    [time] [INFO] no policy has removed anything from [host] before
     [time] [INFO] remove shop/api:2019: [age] days old (created 2019-03-01T00:00:00Z), older than 30 days
     [time] [INFO] remove shop/tool:1.0: [age] days old (created 2020-04-01T00:00:00Z), older than 30 days
     [time] [INFO] remove shop/web:sha256-[digest].sig: about sha256:[short], which goes
@@ -128,6 +129,7 @@ fn with_debug_every_tag_that_stays_is_logged_with_its_grounds() {
     [time] [INFO] surveyed 1 repository with 3 tags in [n] requests
     [time] [DEBUG] keep shop/api:latest: protected: latest is one of protected_tags
     [time] [DEBUG] keep shop/api:release-9: protected: contains "release" of protected_patterns
+    [time] [INFO] no policy has removed anything from [host] before
     [time] [INFO] remove shop/api:2019: [age] days old (created 2019-03-01T00:00:00Z), older than 30 days
     [time] [DEBUG] untag shop/api:2019 (sha256:[short]): done
      REPOSITORY  TAGS  KEPT  REMOVED  ESTIMATE

@@ -36,6 +36,7 @@ fn an_interrupted_run_ends_its_step_and_the_next_takes_over() {
     -- stdout
     [time] [INFO] cleaning [host]: remove images created more than 30 days ago; never those tagged latest; never those whose tag contains release; images of unknown age stay, and so does everything that a remaining image needs
     [time] [INFO] surveyed 1 repository with 3 tags in [n] requests
+    [time] [INFO] no policy has removed anything from [host] before
     [time] [INFO] remove app:2: [age] days old (created 2020-01-01T00:00:00Z), older than 30 days
     [time] [INFO] remove app:3: [age] days old (created 2020-01-01T00:00:00Z), older than 30 days
     [time] [INFO] remove app:1: [age] days old (created 2020-01-01T00:00:00Z), older than 30 days

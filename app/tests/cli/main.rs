@@ -2,12 +2,15 @@
 
 mod stage;
 
+mod asking;
 mod doing;
 mod interrupted;
+mod limits;
 mod looking;
 mod policy;
 mod refusing;
 mod secrets;
+mod several;
 mod storage;
 mod surroundings;
 mod usage;

@@ -154,7 +154,16 @@ impl Stage {
 
     /// Starts the program.
     pub fn start(&self, line: &str) -> Child {
-        self.command(&[PROGRAM], line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        self.start_in(line, |command| {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        })
+    }
+
+    /// The same in other surroundings.
+    pub fn start_in(&self, line: &str, surroundings: impl FnOnce(&mut Command)) -> Child {
+        let mut command = self.command(&[PROGRAM], line);
+        surroundings(&mut command);
+        command.spawn().unwrap()
     }
 
     fn command(&self, launcher: &[&str], line: &str) -> Command {

@@ -98,5 +98,6 @@ mod locks;
 mod mortal;
 mod needed;
 mod planned;
+mod several;
 mod stage;
 mod young;

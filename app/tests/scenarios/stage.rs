@@ -90,6 +90,11 @@ impl Stage {
         fs::write(self.path("stop.sh"), stop).unwrap();
     }
 
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// A path in its directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

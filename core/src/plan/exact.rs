@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Shared;
 use crate::decision::Decision;
 use crate::gc::{Removed, Settings, decide};
 use crate::inventory::Holdings;
@@ -13,13 +14,17 @@ use crate::stored::{Age, BlobId, Stamp};
 /// Later than anything but the unknown, so that nothing stays for being young.
 const END_OF_TIME: i64 = u32::MAX as i64 - 1;
 
-/// The bytes that become garbage with the manifests that `verdicts` remove, each blob with the first repository that gives it up.
-pub(super) fn freed(holdings: &Holdings, verdicts: &Verdicts) -> BTreeMap<RepoName, Bytes> {
+/// The bytes that become garbage with the manifests that `verdicts` remove.
+pub(super) fn freed(holdings: &Holdings, verdicts: &Verdicts, shared: Shared) -> BTreeMap<RepoName, Bytes> {
     let removed = removed(verdicts);
     let mut freed = garbage(holdings, &removed);
     let mut by_repository = BTreeMap::new();
     for (name, manifests) in removed {
-        let bytes: Bytes = reached(holdings, manifests).filter_map(|digest| freed.remove(&digest)).sum();
+        let counted = |digest| match shared {
+            Shared::WithFirst => freed.remove(&digest),
+            Shared::WithEach => freed.get(&digest).copied(),
+        };
+        let bytes: Bytes = reached(holdings, manifests).filter_map(counted).sum();
         if bytes > Bytes(0) {
             by_repository.insert(name, bytes);
         }
@@ -124,7 +129,7 @@ mod tests {
         let revisions = [("x", &*one), ("x", &*two), ("y", &*two), ("y", &*three)];
         let holdings = holdings(&blobs, &revisions);
         let freed = |removed: &[(&str, &str)]| -> Vec<(String, u64)> {
-            let freed = super::freed(&holdings, &removing(removed)).into_iter();
+            let freed = super::freed(&holdings, &removing(removed), Shared::WithFirst).into_iter();
             freed.map(|(name, bytes)| (name.to_string(), bytes.0)).collect()
         };
         let line = |name: &str, bytes| (name.to_owned(), bytes);
@@ -136,5 +141,9 @@ mod tests {
             freed(&[("x", &one), ("x", &two), ("y", &two), ("y", &three)]),
             [line("x", 1000 + 101 + 102), line("y", 104)]
         );
+        let removed = removing(&[("x", &one), ("x", &two), ("y", &two), ("y", &three)]);
+        let each: Vec<u64> =
+            super::freed(&holdings, &removed, Shared::WithEach).into_values().map(|bytes| bytes.0).collect();
+        assert_eq!(each, [1000 + 101 + 102, 1000 + 102 + 104], "what both give up goes from each");
     }
 }

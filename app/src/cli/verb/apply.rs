@@ -13,6 +13,7 @@ use super::run::print_report;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::job::{CollectWhen, Work};
+use crate::limits;
 use crate::report::{Report, Taken};
 use crate::survey::{Scope, Sought};
 
@@ -23,13 +24,27 @@ use crate::survey::{Scope, Sought};
 pub async fn run(ctx: &Context, file: &Path, collect_when: CollectWhen) -> Result<Exit, Failure> {
     let plan = read(file)?;
     let mut work = Work::begin(ctx, collect_when).await?;
-    let report = apply(ctx, &mut work, plan).await;
+    let report = apply(ctx, &mut work, plan, Bounds::Limits).await;
     work.end().await;
     print_report(ctx, &report?)
 }
 
+/// What a plan is held to beside its audit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bounds {
+    /// The limits of the configuration.
+    Limits,
+    /// Nothing: what was done is taken back, all of it.
+    None,
+}
+
 /// Audits `plan` against what the registry holds now, and carries out what is still sound.
-pub(super) async fn apply(ctx: &Context, work: &mut Work<'_>, plan: Plan) -> Result<Report, Failure> {
+pub(super) async fn apply(
+    ctx: &Context,
+    work: &mut Work<'_>,
+    plan: Plan,
+    bounds: Bounds,
+) -> Result<Report, Failure> {
     let named = named(&plan);
     let scope = Scope::These(named.keys().cloned().collect());
     let mut inventory = ctx.survey(work.survey_scope(&scope), &named).await?;
@@ -41,6 +56,9 @@ pub(super) async fn apply(ctx: &Context, work: &mut Work<'_>, plan: Plan) -> Res
     for stale in &stale {
         tracing::warn!("{}: left alone, {}", stale.step, stale.why);
     }
+    if bounds == Bounds::Limits {
+        limits::hold(ctx, sound.plan(), &inventory)?;
+    }
     let mut report = work.carry_out(&sound, &inventory).await?;
     let stale =
         stale.into_iter().map(|stale| Taken { step: stale.step, outcome: Outcome::Stale { why: stale.why } });
@@ -48,7 +66,11 @@ pub(super) async fn apply(ctx: &Context, work: &mut Work<'_>, plan: Plan) -> Res
     Ok(report)
 }
 
-fn read(file: &Path) -> Result<Plan, Failure> {
+/// Reads a plan that was saved.
+///
+/// # Errors
+/// When it is none.
+pub fn read(file: &Path) -> Result<Plan, Failure> {
     let wrong = |error: &dyn std::fmt::Display| {
         Failure::new(Exit::Usage, format!("plan {}: {error}", file.display()))
     };

@@ -24,6 +24,11 @@ use crate::report::Output;
 /// When it is not usable, or states none.
 pub fn policy_of(file: &Path, environment: &BTreeMap<String, String>) -> Result<Policy, Failure> {
     let other = Config::load(file, environment)?;
+    if !other.registries.is_empty() {
+        let message =
+            format!("{} names several registries: there is no one policy to compare to", file.display());
+        return Err(Failure::new(Exit::Usage, message).hinted("write the policy into a file of its own"));
+    }
     other.require_policy()?;
     Ok(other.policy())
 }

@@ -6,10 +6,12 @@ use std::path::Path;
 use clean_registry_core::lint::{Finding, lint, lint_against};
 use clean_registry_core::name::count;
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::{print, print_json};
 use crate::cases::{Cases, Tried};
 use crate::cli::arguments::{Arguments, ConfigVerb};
+use crate::cli::several::{Chosen, refuse_twins};
 use crate::config::{CollectorMode, Config, StorageSection};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -31,19 +33,59 @@ pub fn run(
         return Ok(Exit::Done);
     }
     let config = Config::load(arguments.config_file(), environment)?;
-    match (what, arguments.two_forms()) {
-        (ConfigVerb::Test { file }, output) => return test(&config, file, output),
-        (ConfigVerb::Check { .. }, output) => {
-            let found = if config.cleanup.is_some() { lint(&config.policy()) } else { Vec::new() };
-            show(&found, output)?;
-            if output == Output::Text {
-                print(&format!("{} is fine", arguments.config_file().display()));
+    match Chosen::of(arguments, config, environment)? {
+        Chosen::One(config) => {
+            if let ConfigVerb::Test { file } = what {
+                return test(&config, file, arguments.two_forms());
+            }
+            look(arguments, what, "", &config)?;
+        }
+        Chosen::Several(_) if matches!(what, ConfigVerb::Test { .. }) => {
+            return Err(Failure::new(Exit::Usage, "the configuration names several registries")
+                .hinted("say with --registry whose policy is to be tried"));
+        }
+        Chosen::Several(registries) if arguments.two_forms() == Output::Json => {
+            let said: BTreeMap<_, Value> = registries
+                .iter()
+                .map(|(name, config)| Ok((name, json(what, config)?)))
+                .collect::<Result<_, Failure>>()?;
+            print_json(&said)?;
+        }
+        Chosen::Several(registries) => {
+            refuse_twins(&registries)?;
+            for (name, config) in &registries {
+                look(arguments, what, &format!("{name}: "), config)?;
             }
         }
-        (_, Output::Json) => print_json(&config.policy())?,
-        (_, Output::Text) => print(&sentences(&config)),
+    }
+    if matches!(what, ConfigVerb::Check { .. }) && arguments.two_forms() == Output::Text {
+        print(&format!("{} is fine", arguments.config_file().display()));
     }
     Ok(Exit::Done)
+}
+
+/// Looks at what is said of one registry; each line begins with `name`.
+fn look(arguments: &Arguments, what: &ConfigVerb, name: &str, config: &Config) -> Result<(), Failure> {
+    match (what, arguments.two_forms()) {
+        (_, Output::Json) => print_json(&json(what, config)?)?,
+        (ConfigVerb::Check { .. }, Output::Text) => {
+            findings(config).iter().for_each(|finding| print(&format!("{name}warning: {finding}")));
+        }
+        (_, Output::Text) => sentences(config).lines().for_each(|line| print(&format!("{name}{line}"))),
+    }
+    Ok(())
+}
+
+fn json(what: &ConfigVerb, config: &Config) -> Result<Value, Failure> {
+    let said = match what {
+        ConfigVerb::Check { .. } => serde_json::to_value(findings(config)),
+        _ => serde_json::to_value(config.policy()),
+    };
+    said.map_err(|error| Failure::new(Exit::Bug, error))
+}
+
+fn findings(config: &Config) -> Vec<Finding> {
+    if config.cleanup.is_some() { lint(&config.policy()) } else { Vec::new() }
 }
 
 /// Checks the policy in the sight of the registry, which is only read.
@@ -57,20 +99,15 @@ pub async fn check_online(ctx: &Context) -> Result<Exit, Failure> {
     let policy = ctx.config.policy();
     let mut found = lint(&policy);
     found.extend(lint_against(&policy, &inventory, &verdicts));
-    show(&found, ctx.output)?;
+    match ctx.output {
+        Output::Json => print_json(&found)?,
+        Output::Text => found.iter().for_each(|finding| print(&format!("warning: {finding}"))),
+    }
     if ctx.output == Output::Text {
         let repositories = count(inventory.repos.len(), "repository", "repositories");
         print(&format!("looked at {repositories} of {}", inventory.registry));
     }
     Ok(Exit::Done)
-}
-
-fn show(found: &[Finding], output: Output) -> Result<(), Failure> {
-    match output {
-        Output::Json => print_json(&found)?,
-        Output::Text => found.iter().for_each(|finding| print(&format!("warning: {finding}"))),
-    }
-    Ok(())
 }
 
 fn test(config: &Config, file: &Path, output: Output) -> Result<Exit, Failure> {

@@ -65,6 +65,7 @@ pub async fn run(
     gc: &GcArguments,
     config: Config,
     environment: BTreeMap<String, String>,
+    interrupt: Option<Interrupt>,
 ) -> Result<Exit, Failure> {
     let setting = Setting::find(&config, &environment).await?;
     let Some(storage) = setting.storage.clone() else { return Err(no_storage(setting)) };
@@ -81,7 +82,8 @@ pub async fn run(
     let _lock = state.lock()?;
     let leftovers = Leftovers::find(&state)?;
     open_what_was_closed(&config, &environment, &leftovers).await?;
-    let parts = Parts { setting, reader, wishes, memory, interrupt: Interrupt::listen() };
+    let interrupt = interrupt.unwrap_or_else(Interrupt::listen);
+    let parts = Parts { setting, reader, wishes, memory, interrupt };
     let native = Native::find(parts, Arc::clone(&storage), &config).await?;
     let removed = collect(&native, &state, &name).await;
     native.release().await;

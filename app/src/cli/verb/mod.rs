@@ -14,6 +14,8 @@ pub mod undo;
 pub mod usage;
 pub mod verify;
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use clean_registry_core::name::Tag;
 use serde::Serialize;
 
@@ -27,8 +29,40 @@ fn short(tag: &Tag) -> String {
     }
 }
 
+/// What a verb prints, kept for the report on several registries.
+#[derive(Debug, Default)]
+pub struct Printed {
+    /// The texts, in order.
+    pub text: String,
+    /// The result for programs.
+    pub json: Option<serde_json::Value>,
+}
+
+tokio::task_local! {
+    /// Where what is printed goes in the work on one of several registries; elsewhere it goes to standard output.
+    static PRINTED: Arc<Mutex<Printed>>;
+}
+
+/// Does `work`, and keeps what it prints.
+pub(super) async fn printed<F: Future>(work: F) -> (F::Output, Printed) {
+    let kept = Arc::new(Mutex::new(Printed::default()));
+    let output = PRINTED.scope(Arc::clone(&kept), work).await;
+    let printed = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+    (output, printed)
+}
+
+/// Where what is printed is to be kept, if it is.
+fn kept() -> Option<Arc<Mutex<Printed>>> {
+    PRINTED.try_with(Arc::clone).ok()
+}
+
 /// Prints a result as JSON.
-fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
+pub(super) fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
+    if let Some(kept) = kept() {
+        let value = serde_json::to_value(value).map_err(|error| Failure::new(Exit::Bug, error))?;
+        kept.lock().unwrap_or_else(PoisonError::into_inner).json = Some(value);
+        return Ok(());
+    }
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Bug, error))?;
     print(&text);
     Ok(())
@@ -37,5 +71,11 @@ fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
 /// Prints a line of a result. Whoever closes the pipe has read enough.
 pub(super) fn print(text: &str) {
     use std::io::Write as _;
+    if let Some(kept) = kept() {
+        let printed = &mut kept.lock().unwrap_or_else(PoisonError::into_inner).text;
+        printed.push_str(text);
+        printed.push('\n');
+        return;
+    }
     let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::job::{Drawn, decide};
 use crate::leftovers::Leftovers;
+use crate::limits;
 use crate::report::Output;
 use crate::report::table;
 
@@ -40,7 +41,8 @@ impl From<bool> for Show {
 pub async fn run(ctx: &Context, out: Option<&Path>, show: Show) -> Result<Exit, Failure> {
     ctx.config.require_policy()?;
     let leftovers = Leftovers::find(&ctx.state)?;
-    let inventory = ctx.survey(&ctx.scope, &leftovers.unfinished).await?;
+    let scope = limits::survey_scope(&ctx.config, &ctx.scope);
+    let inventory = ctx.survey(scope, &leftovers.unfinished).await?;
     let Drawn { inventory, verdicts, mut plan } = decide(ctx, inventory).await;
     if show == Show::All {
         let mut stays = kept(&inventory, &verdicts);
@@ -52,6 +54,9 @@ pub async fn run(ctx: &Context, out: Option<&Path>, show: Show) -> Result<Exit, 
         std::fs::write(path, text)
             .map_err(|error| Failure::new(Exit::Usage, format!("--out {}: {error}", path.display())))?;
         tracing::info!("saved to {}; clean-registry apply {0} does exactly this", path.display());
+    }
+    if let Some(warning) = limits::warning(ctx, &plan, &inventory) {
+        tracing::warn!("{warning}");
     }
     match ctx.output {
         Output::Json => print_json(&plan)?,

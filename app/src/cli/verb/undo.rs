@@ -3,7 +3,7 @@
 use clean_registry_core::journal::Ending;
 use clean_registry_core::plan::{Estimate, FORMAT, Origin, Plan, PolicyStamp};
 
-use super::apply::apply;
+use super::apply::{Bounds, apply};
 use super::run::print_report;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -42,7 +42,7 @@ pub(super) async fn take_back(ctx: &Context, name: Option<&str>) -> Result<Repor
         tracing::warn!("garbage was collected since: images whose blobs are gone cannot come back");
     }
     tracing::info!("undoing run {}", run.name);
-    apply(ctx, &mut work, plan(ctx, run)).await
+    apply(ctx, &mut work, plan(ctx, run), Bounds::None).await
 }
 
 /// What an interrupted collection has hidden is not gone yet.
