@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::in_use::{Holders, named};
 use crate::manifest::Source;
 use crate::name::{Digest, Tag, count};
 
@@ -85,6 +86,11 @@ pub enum Ground {
         /// The pattern.
         pattern: String,
     },
+    /// A source says that it is in use.
+    InUse {
+        /// By whom: workloads in words.
+        by: Holders,
+    },
     /// Something that could not be learned concerns it.
     Gap {
         /// What happened.
@@ -150,6 +156,7 @@ impl fmt::Display for Ground {
             Self::ProtectedPattern { pattern } => {
                 write!(f, "protected: contains {pattern:?} of protected_patterns")
             }
+            Self::InUse { by } => write!(f, "in use by {}", named(by)),
             Self::Gap { why } => write!(f, "not fully known: {why}"),
             Self::Undated { why } => write!(f, "age unknown: {why}"),
             Self::Young { created, source, age_days, keep_days } => {

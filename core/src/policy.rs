@@ -15,10 +15,12 @@ use crate::name::{Digest, RepoName, Tag, count};
 
 pub mod clock;
 mod closure;
+mod held;
 mod untagged;
 
 use clock::Clock;
 use closure::Removal;
+use held::Held;
 use untagged::{Lists, Untagged};
 
 /// What the owner wishes: age, protected names, and what becomes of what no tag points at.
@@ -142,7 +144,8 @@ fn judge_once(inventory: &Inventory, policy: &Policy, now: Timestamp, lists: &Li
             .untagged
             .map(|keep| untagged::find(repo, &graph, (keep, now), is_listed_elsewhere))
             .unwrap_or_default();
-        let judge = Judge { repo, graph, gaps, policy, powers: inventory.powers, now, untagged };
+        let (powers, held) = (inventory.powers, Held::find(inventory, name, repo));
+        let judge = Judge { repo, graph, gaps, held, policy, powers, now, untagged };
         (name.clone(), judge.verdicts())
     });
     Verdicts { repos: judged.collect() }
@@ -160,6 +163,7 @@ struct Judge<'a> {
     repo: &'a Repo,
     graph: Graph<'a>,
     gaps: BTreeMap<&'a Concern, Vec<&'a Gap>>,
+    held: Held<'a>,
     policy: &'a Policy,
     powers: Powers,
     now: Timestamp,
@@ -185,7 +189,7 @@ impl Judge<'_> {
         }
         let alone: BTreeMap<&Tag, Alone> =
             self.repo.tags.iter().map(|(tag, target)| (tag, self.alone(tag, *target))).collect();
-        let removal = Removal::find(self.repo, &self.graph, &alone, &self.untagged);
+        let removal = Removal::find(self.repo, &self.graph, &alone, (&self.untagged, &self.held));
         let manifests: BTreeMap<Digest, Decision> =
             self.repo.manifests.keys().map(|digest| (*digest, removal.decide(*digest))).collect();
         let tags = alone
@@ -204,6 +208,7 @@ impl Judge<'_> {
 
     fn alone(&self, tag: &Tag, target: Option<Digest>) -> Alone {
         let mut grounds = self.policy.protection(tag);
+        grounds.extend(self.held.tag(tag, target));
         grounds.extend(self.gaps_of(tag, target));
         if let Some(subject) = self.graph.subject_of_tag(tag) {
             if !self.repo.manifests.contains_key(&subject) {

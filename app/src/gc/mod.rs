@@ -154,6 +154,7 @@ impl Wishes {
             temporary_files: age(self.temporary_files),
             empty_repositories: age(self.empty_repositories),
             let_go,
+            in_use: None,
             undated: Undated::Young,
         }
     }
