@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clean_registry_core::audit::Promises;
+use clean_registry_core::in_use::RegistryNames;
 use clean_registry_core::policy::Policy;
 use clean_registry_core::policy::clock::Clock;
 use jiff::SignedDuration;
@@ -15,6 +16,7 @@ use thiserror::Error;
 
 use crate::age::AgeText;
 use crate::gc::{EmptyFolders, Mode, Wishes};
+use crate::in_use::section::SourceSection;
 
 /// Why there is no configuration to work with.
 #[derive(Debug, Error)]
@@ -97,6 +99,9 @@ pub struct Config {
     pub registry: Registry,
     /// What to keep. What only looks, and the collection of garbage, need none.
     pub cleanup: Option<Cleanup>,
+    /// What says which images are in use: those stay, whatever the policy says.
+    #[serde(default)]
+    pub in_use: Vec<SourceSection>,
     /// Where things are.
     #[serde(default)]
     pub paths: Paths,
@@ -148,6 +153,9 @@ pub struct Registry {
     pub timeout_seconds: u64,
     /// The Docker engine's address, as in `DOCKER_HOST`.
     pub docker_host: Option<String>,
+    /// Other names that workloads know the registry by: `host[:port][/prefix]`.
+    #[serde(default)]
+    pub aliases: Vec<String>,
 }
 
 const fn sixteen() -> usize {
@@ -173,6 +181,7 @@ impl Default for Registry {
             requests_per_second: None,
             timeout_seconds: sixty(),
             docker_host: None,
+            aliases: Vec::new(),
         }
     }
 }
@@ -380,6 +389,7 @@ impl Config {
         Self {
             registry: Registry::default(),
             cleanup: None,
+            in_use: Vec::new(),
             paths: Paths::default(),
             storage: StorageSection::default(),
             garbage_collection: GarbageCollection::default(),
@@ -428,6 +438,13 @@ impl Config {
                 variable,
             })?;
         }
+        for url in self.in_use.iter_mut().filter_map(|source| source.url.as_mut()) {
+            *url = interpolate(url, environment).map_err(|variable| ConfigError::Unset {
+                path: path.to_owned(),
+                key: "in_use.url",
+                variable,
+            })?;
+        }
         if let Some(file) = &registry.password_file {
             let password = std::fs::read_to_string(file)
                 .map_err(|source| ConfigError::PasswordFile { path: file.clone(), source })?;
@@ -439,6 +456,15 @@ impl Config {
         }
         if registry.requests_per_second.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
             return wrong("registry.requests_per_second", "must be more than 0");
+        }
+        if RegistryNames::new(registry.aliases.iter().map(String::as_str)).is_err() {
+            return wrong("registry.aliases", "must each be host[:port][/prefix]");
+        }
+        if self.in_use.iter().any(|source| source.kind().is_none()) {
+            return wrong(
+                "in_use",
+                "must each have exactly one of kubernetes, docker, file, command and url",
+            );
         }
         let section = &self.garbage_collection;
         if section.close_command.is_some() != section.open_command.is_some() {
@@ -502,6 +528,7 @@ impl Config {
         Wishes {
             grace,
             untagged: None,
+            in_use: None,
             dangling_links: Some(section.dangling_links.unwrap_or(grace)),
             uploads: section.uploads,
             temporary_files: section.temporary_files,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clean_registry_core::in_use::InUse;
 use clean_registry_core::inventory::{Inventory, Powers};
 use clean_registry_core::name::{RepoName, count};
 use globset::GlobBuilder;
@@ -13,6 +14,7 @@ use tokio::sync::OnceCell;
 use crate::collect::memory;
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
+use crate::in_use;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::registry::{Credentials, Options, Reader, Secret, connect, docker_credentials};
@@ -158,6 +160,18 @@ impl Context {
             count(self.requests(), "request", "requests"),
         );
         Ok(inventory)
+    }
+
+    /// What workloads use of the registry, as the configured sources say at this moment; nothing where none is configured.
+    ///
+    /// # Errors
+    /// When a source that is not optional cannot be read, or nothing that is listed is of this registry.
+    pub async fn in_use(&self) -> Result<InUse, Failure> {
+        let read = in_use::read(&self.config, &self.environment, self.reader.host());
+        tokio::select! {
+            in_use = read => Ok(in_use?),
+            () = self.interrupt.set() => Err(Failure::new(Exit::Interrupted, "interrupted; nothing was done")),
+        }
     }
 
     /// What was asked of the registry and of its storage so far.

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use clean_registry_core::audit::{Audited, Unsound, audit};
 use clean_registry_core::inventory::Inventory;
-use clean_registry_core::journal::Outcome;
 use clean_registry_core::name::RepoName;
 use clean_registry_core::plan::Plan;
 
@@ -13,7 +12,7 @@ use super::run::print_report;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::job::{CollectWhen, Work};
-use crate::report::{Report, Taken};
+use crate::report::Report;
 use crate::survey::{Scope, Sought};
 
 /// Applies a plan that was saved.
@@ -41,10 +40,8 @@ pub(super) async fn apply(ctx: &Context, work: &mut Work<'_>, plan: Plan) -> Res
     for stale in &stale {
         tracing::warn!("{}: left alone, {}", stale.step, stale.why);
     }
-    let mut report = work.carry_out(&sound, &inventory).await?;
-    let stale =
-        stale.into_iter().map(|stale| Taken { step: stale.step, outcome: Outcome::Stale { why: stale.why } });
-    report.steps.extend(stale);
+    let mut report = work.carry_out(sound, &mut inventory).await?;
+    report.left(stale);
     Ok(report)
 }
 

@@ -40,7 +40,8 @@ impl From<bool> for Show {
 pub async fn run(ctx: &Context, out: Option<&Path>, show: Show) -> Result<Exit, Failure> {
     ctx.config.require_policy()?;
     let leftovers = Leftovers::find(&ctx.state)?;
-    let inventory = ctx.survey(&ctx.scope, &leftovers.unfinished).await?;
+    let in_use = ctx.in_use().await?;
+    let inventory = ctx.survey(&ctx.scope, &leftovers.unfinished).await?.with_in_use(in_use);
     let Drawn { inventory, verdicts, mut plan } = decide(ctx, inventory).await;
     if show == Show::All {
         let mut stays = kept(&inventory, &verdicts);
@@ -82,6 +83,9 @@ pub fn text(plan: &Plan) -> String {
     }
     for gap in &plan.gaps {
         let _ = writeln!(text, "not fully known, kept: {gap}");
+    }
+    for warning in &plan.warnings {
+        let _ = writeln!(text, "warning: {warning}");
     }
     if plan.steps.is_empty() {
         text.push_str("Nothing to remove.\n\n");
