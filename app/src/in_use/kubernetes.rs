@@ -93,7 +93,7 @@ pub enum KubernetesError {
         reason: String,
     },
     /// Objects in which the path finds no image, or something that is none.
-    #[error("{jsonpath} finds {found} in {plural}")]
+    #[error("{jsonpath} finds {found} {plural}")]
     Path {
         /// The path.
         jsonpath: String,

@@ -3,6 +3,7 @@
 mod stage;
 
 mod doing;
+mod in_use;
 mod interrupted;
 mod looking;
 mod refusing;

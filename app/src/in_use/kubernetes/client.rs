@@ -14,6 +14,7 @@ use super::KubernetesError;
 use super::exec;
 use super::kubeconfig::{Access, Trust};
 use crate::in_use::listed::root;
+use crate::registry::tls;
 
 /// Objects to a page.
 const PAGE: &str = "500";
@@ -139,8 +140,7 @@ fn build(
     identity: Option<Vec<u8>>,
     timeout: Duration,
 ) -> Result<reqwest::Client, KubernetesError> {
-    // Fails when another part of the program was first, with the same provider.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    tls::install_provider();
     let wrong = |what: &str, error: reqwest::Error| KubernetesError::Certificate {
         what: what.to_owned(),
         reason: root(&error),
@@ -165,7 +165,7 @@ fn build(
                 Certificate::from_pem_bundle(&pem).map_err(|error| wrong("certificate-authority", error))?;
             plain().tls_certs_only(authorities).build().map_err(|error| root(&error))
         }
-        None => crate::registry::tls::build(plain, &[]).map_err(|error| error.to_string()),
+        None => tls::build(plain, &[]).map_err(|error| error.to_string()),
     };
     built.map_err(|reason| KubernetesError::Unreachable { server: server.to_owned(), reason })
 }

@@ -77,10 +77,7 @@ pub(super) fn at_path(object: &Value, resource: &ResourceSection) -> Result<Vec<
             Value::String(image) => images.push(image.clone()),
             Value::Null => {}
             _ => {
-                return Err(wrong(
-                    resource,
-                    format!("something that is no text in {}, one of the", name(object)),
-                ));
+                return Err(wrong(resource, format!("what is no text in {}, one of the", name(object))));
             }
         }
     }
