@@ -123,11 +123,15 @@ async fn talk(child: &mut tokio::process::Child) -> Result<Vec<u8>, Failed> {
         return Err(Failed::Other("it has no output".to_owned()));
     };
     let (mut stdout, mut stderr) = (stdout.take(LONGEST + 1), stderr.take(LONGEST));
-    let (read, _) = tokio::join!(stdout.read_to_end(&mut printed), stderr.read_to_end(&mut said));
     let failed = |error: std::io::Error| Failed::Other(error.to_string());
-    if read.map_err(failed)? as u64 > LONGEST {
-        return Err(Failed::TooLong);
-    }
+    let read = async {
+        match stdout.read_to_end(&mut printed).await.map_err(failed)? as u64 {
+            length if length > LONGEST => Err(Failed::TooLong),
+            _ => Ok(()),
+        }
+    };
+    // Whoever prints without end must not be waited for until it has nothing to say of its errors.
+    tokio::try_join!(read, async { stderr.read_to_end(&mut said).await.map_err(failed) })?;
     let status = child.wait().await.map_err(failed)?;
     if status.success() {
         return Ok(printed);

@@ -207,6 +207,3 @@ impl Source<'_> {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;
