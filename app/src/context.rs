@@ -174,6 +174,12 @@ impl Context {
         }
     }
 
+    /// Notes in `inventory` what is in use, and what that needs.
+    pub async fn note_in_use(&self, mut inventory: Inventory, in_use: InUse) -> Inventory {
+        in_use::note(&self.reader, &mut inventory, in_use).await;
+        inventory
+    }
+
     /// What was asked of the registry and of its storage so far.
     fn requests(&self) -> u64 {
         let storage = self.storage.get().and_then(Option::as_ref).map(|storage| storage.requests());

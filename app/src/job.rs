@@ -22,6 +22,7 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::gc::Mode;
 use crate::gc::closing::{Closing, ClosingError, Seen, Watch};
+use crate::in_use;
 use crate::leftovers::Leftovers;
 use crate::looking;
 use crate::registry::{Reference, Refusal, Writer};
@@ -120,7 +121,7 @@ pub async fn run(ctx: &Context, mut work: Work<'_>) -> Result<Report, Failure> {
 async fn run_once(ctx: &Context, work: &mut Work<'_>) -> Result<Report, Failure> {
     let in_use = ctx.in_use().await?;
     let inventory = ctx.survey(work.survey_scope(&ctx.scope), &work.leftovers.unfinished).await?;
-    let inventory = inventory.with_in_use(in_use);
+    let inventory = ctx.note_in_use(inventory, in_use).await;
     let mut drawn = decide(ctx, inventory).await;
     if let Some(powers) = work.probe(&drawn.plan).await?
         && powers != drawn.inventory.powers
@@ -289,7 +290,7 @@ impl<'a> Work<'a> {
         if !sound.plan().steps.iter().any(|step| step.action.removes()) {
             return Ok(Audited { sound, stale: Vec::new() });
         }
-        inventory.in_use = self.ctx.in_use().await?;
+        in_use::note(&self.ctx.reader, inventory, self.ctx.in_use().await?).await;
         let audited = audit(sound.plan().clone(), inventory, &self.ctx.config.promises());
         let audited =
             audited.map_err(|unsound| refused(&format!("the plan did not pass its audit: {unsound}")))?;

@@ -127,6 +127,12 @@ impl InUse {
         here.into_iter().chain(anywhere).flatten().cloned().collect()
     }
 
+    /// What is used of `repository` by digest and by the repository's name, whether it is there or not.
+    pub fn digests(&self, repository: &RepoName) -> impl Iterator<Item = Digest> + use<> {
+        let held = self.repos.get(repository).map(|held| held.digests.keys().copied().collect::<Vec<_>>());
+        held.unwrap_or_default().into_iter()
+    }
+
     /// Who uses a manifest of `repository`, by its digest or by that of its configuration.
     #[must_use]
     pub fn of_manifest(&self, repository: &RepoName, digest: Digest, manifest: &Manifest) -> Holders {

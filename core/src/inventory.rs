@@ -128,12 +128,6 @@ impl Inventory {
         Self { registry, taken_at, powers, repos, gaps, listed_elsewhere, in_use: InUse::default(), storage }
     }
 
-    /// The same with what workloads use of it.
-    #[must_use]
-    pub fn with_in_use(self, in_use: InUse) -> Self {
-        Self { in_use, ..self }
-    }
-
     /// Takes a manifest out that turned out to be absent; whoever lists it is a gap from then on.
     pub fn forget(&mut self, name: &RepoName, child: Digest, why: &str) {
         let Some(repo) = self.repos.get_mut(name) else { return };

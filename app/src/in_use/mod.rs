@@ -15,10 +15,12 @@ mod docker;
 mod kubernetes;
 mod listed;
 pub mod section;
+mod seen;
 
 use kubernetes::KubernetesError;
 use listed::ListedError;
 use section::{Kind, SourceSection};
+pub use seen::note;
 
 /// How long one answer may take when nothing says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(60);

@@ -4,6 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
+use clean_registry::demo::builder::Built;
+use clean_registry_core::layout::Place;
+use clean_registry_core::name::Digest;
 use serde_json::{Value, json};
 
 use crate::stage::{Ended, Shop, Stage, old, shown};
@@ -60,6 +63,59 @@ fn a_digest_and_an_id_are_known_without_a_tag() {
         assert!(!removed(&planned).contains(&"shop/used:v1".to_owned()), "{planned:#?}");
         assert!(removed(&planned).contains(&"shop/web:1.0".to_owned()), "{planned:#?}");
     }
+}
+
+/// `shop/multi:v1` points at an index of years ago. Another index has lost its tag, and lists an image of the first.
+fn with_a_lost_index(shop: &Shop) -> (Digest, Digest) {
+    let image = || old("shared", "2019-01-01T00:00:00Z").on("linux", "amd64");
+    let other = old("other", "2019-01-01T00:00:00Z").on("linux", "arm64");
+    shop.push("shop/multi", "v1", &Built::index([image()]));
+    let lost = shop.push("shop/multi", "v2", &Built::index([image(), other]));
+    shop.server.store().remove_tag(&"shop/multi".parse().unwrap(), &"v2".parse().unwrap()).unwrap();
+    (lost, image().digest())
+}
+
+/// Whether a manifest of `shop/multi` is there.
+fn is_there(shop: &Shop, digest: Digest) -> bool {
+    let place = Place::RevisionLink { repo: "shop/multi".parse().unwrap(), digest };
+    shop.server.store().read(&place).unwrap().is_some()
+}
+
+#[test]
+fn what_a_used_index_needs_stays_though_no_tag_leads_to_it() {
+    let shop = Shop::open();
+    let (lost, shared) = with_a_lost_index(&shop);
+    let stage = stage(&shop, json!([{ "file": "used.txt" }]));
+    stage.write("used.txt", &format!("registry.example/shop/multi@{lost}"));
+    let ended = stage.run("run --output json");
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    assert!(removed(&ended).contains(&"shop/multi:v1".to_owned()), "{ended:#?}");
+    assert!(is_there(&shop, lost) && is_there(&shop, shared), "{ended:#?}");
+}
+
+#[test]
+fn what_an_index_needs_stays_that_has_come_into_use_since_a_plan_was_saved() {
+    let shop = Shop::open();
+    let (lost, shared) = with_a_lost_index(&shop);
+    let stage = stage(&shop, json!([{ "file": "used.txt" }]));
+    stage.write("used.txt", "registry.example/shop/web:1.2");
+    let planned = stage.run("plan --out plan.json --output json");
+    assert!(planned.stdout.contains(&shared.to_string()), "{planned:#?}");
+    stage.write("used.txt", &format!("registry.example/shop/multi@{lost}"));
+    let ended = stage.run("apply plan.json --output json");
+    assert!(removed(&ended).contains(&"shop/multi:v1".to_owned()), "{ended:#?}");
+    assert!(is_there(&shop, lost) && is_there(&shop, shared), "{ended:#?}");
+}
+
+#[test]
+fn a_used_digest_that_is_not_here_changes_nothing() {
+    let shop = Shop::open();
+    let stage = stage(&shop, json!([{ "file": "used.txt" }]));
+    let digest = Digest::of(b"elsewhere");
+    let lines = ["web", "web/none"].map(|name| format!("registry.example/shop/{name}@{digest}"));
+    stage.write("used.txt", &lines.join("\n"));
+    let ended = stage.run("run --output json");
+    assert_eq!((ended.code, &ended.json()["gaps"]), (0, &json!([])), "{ended:#?}");
 }
 
 #[test]

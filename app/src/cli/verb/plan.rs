@@ -41,7 +41,8 @@ pub async fn run(ctx: &Context, out: Option<&Path>, show: Show) -> Result<Exit, 
     ctx.config.require_policy()?;
     let leftovers = Leftovers::find(&ctx.state)?;
     let in_use = ctx.in_use().await?;
-    let inventory = ctx.survey(&ctx.scope, &leftovers.unfinished).await?.with_in_use(in_use);
+    let inventory = ctx.survey(&ctx.scope, &leftovers.unfinished).await?;
+    let inventory = ctx.note_in_use(inventory, in_use).await;
     let Drawn { inventory, verdicts, mut plan } = decide(ctx, inventory).await;
     if show == Show::All {
         let mut stays = kept(&inventory, &verdicts);
