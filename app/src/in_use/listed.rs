@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clean_registry_core::in_use::Reference;
 use futures_util::StreamExt as _;
+use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 use tokio::io::AsyncReadExt as _;
 
@@ -107,14 +108,26 @@ pub(super) async fn run(
     command.args(arguments).env_clear().envs(environment).kill_on_drop(true).process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| Failed::Other(format!("{program}: {error}")))?;
-    let group = child.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
-    let ended = tokio::time::timeout(timeout, talk(&mut child)).await;
-    if ended.as_ref().map_or(true, |ended| matches!(ended, Err(Failed::TooLong)))
-        && let Some(group) = group
-    {
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+    match tokio::time::timeout(timeout, talk(&mut child)).await {
+        Err(_) => Err(Failed::Endless(timeout)),
+        Ok(Err(Failed::TooLong)) => Err(Failed::TooLong),
+        Ok(ended) => {
+            group.0 = None;
+            ended
+        }
     }
-    ended.map_err(|_| Failed::Endless(timeout))?
+}
+
+/// The processes of a command. Whoever lets go of them before the command has ended, ends them: after Ctrl-C, too.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 async fn talk(child: &mut tokio::process::Child) -> Result<Vec<u8>, Failed> {

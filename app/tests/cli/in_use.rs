@@ -251,16 +251,7 @@ fn a_command_that_never_ends_is_ended_with_all_it_started() {
     let stage = stage(&shop, json!([{ "command": "sleep 1000 & echo $! > pid; wait", "timeout": "1s" }]));
     let ended = stage.run("plan");
     assert!(ended.code == 6 && ended.stderr.contains("did not end within 1 seconds"), "{ended:#?}");
-    let pid = std::fs::read_to_string(stage.path("pid")).unwrap();
-    let gone = || {
-        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-        state.is_empty() || state.contains(") Z ")
-    };
-    let until = Instant::now() + Duration::from_secs(20);
-    while !gone() {
-        assert!(Instant::now() < until, "process {pid} still runs");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until_gone(&stage);
 }
 
 /// Serves `text` at every address, as long as the tests run.
@@ -283,6 +274,37 @@ fn serve(text: &'static str) -> SocketAddr {
         }
     });
     address
+}
+
+#[test]
+fn an_interrupted_run_leaves_no_command_behind() {
+    let shop = Shop::open();
+    let stage = stage(&shop, json!([{ "command": "sleep 1000 & echo $! > unready; mv unready pid; wait" }]));
+    let child = stage.start("plan");
+    let until = Instant::now() + Duration::from_secs(30);
+    while !stage.path("pid").exists() {
+        assert!(Instant::now() < until, "the command was not started");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let ended = Ended::wait(child);
+    assert_eq!(ended.code, 130, "{ended:#?}");
+    wait_until_gone(&stage);
+}
+
+/// Waits for the end of the process whose number is in the file `pid`.
+fn wait_until_gone(stage: &Stage) {
+    let pid = std::fs::read_to_string(stage.path("pid")).unwrap();
+    let gone = || {
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        state.is_empty() || state.contains(") Z ")
+    };
+    let until = Instant::now() + Duration::from_secs(20);
+    while !gone() {
+        assert!(Instant::now() < until, "process {pid} still runs");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
