@@ -22,7 +22,6 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::gc::Mode;
 use crate::gc::closing::{Closing, ClosingError, Seen, Watch};
-use crate::in_use;
 use crate::leftovers::Leftovers;
 use crate::looking;
 use crate::registry::{Reference, Refusal, Writer};
@@ -31,6 +30,8 @@ use crate::runtime::measure::Measured;
 use crate::state::{Lock, RunLog};
 use crate::storage::Storage;
 use crate::survey::Scope;
+
+mod used;
 
 /// Runs that are remembered, beside those that can still be undone.
 const RUNS_KEPT: usize = 100;
@@ -282,22 +283,6 @@ impl<'a> Work<'a> {
         self.verify(&broken, inventory, &mut report).await;
         log.end(if report.exit == Exit::Done { Ending::Complete } else { Ending::InPart })?;
         Ok(report)
-    }
-
-    /// Asks again what is in use, just before anything is deleted: the plan may be old. What has come into use since, and what that
-    /// needs, is taken out of it.
-    async fn leave_what_is_used(&self, sound: Sound, inventory: &mut Inventory) -> Result<Audited, Failure> {
-        if !sound.plan().steps.iter().any(|step| step.action.removes()) {
-            return Ok(Audited { sound, stale: Vec::new() });
-        }
-        in_use::note(&self.ctx.reader, inventory, self.ctx.in_use().await?).await;
-        let audited = audit(sound.plan().clone(), inventory, &self.ctx.config.promises());
-        let audited =
-            audited.map_err(|unsound| refused(&format!("the plan did not pass its audit: {unsound}")))?;
-        for stale in &audited.stale {
-            tracing::warn!("{}: left alone, {}", stale.step, stale.why);
-        }
-        Ok(audited)
     }
 
     /// The tags that cannot be pulled, if the storage tells.
