@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clean_registry_core::audit::Promises;
+use clean_registry_core::in_use::RegistryNames;
 use clean_registry_core::policy::Policy;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -13,17 +14,16 @@ use thiserror::Error;
 
 use crate::age::AgeText;
 use crate::gc::{EmptyFolders, Mode, Wishes};
+use crate::in_use::section::SourceSection;
 use crate::pulls::PullsSection;
 use crate::registry::Kind;
 
 mod cleanup;
-
-pub use cleanup::{Cleanup, ClockName, PatternList};
-
 pub mod limits;
 mod registries;
 mod secret;
 
+pub use cleanup::{Cleanup, ClockName, PatternList};
 pub use secret::Secret;
 
 use limits::LimitsSection;
@@ -122,6 +122,9 @@ pub struct Config {
     /// What a run may come to at most.
     #[serde(default)]
     pub limits: LimitsSection,
+    /// What says which images are in use: those stay, whatever the policy says.
+    #[serde(default)]
+    pub in_use: Vec<SourceSection>,
     /// Where things are.
     #[serde(default)]
     pub paths: Paths,
@@ -196,6 +199,9 @@ pub struct Registry {
     pub namespaces: Vec<String>,
     /// Where the vendor's own API is, if not where that vendor's usually is: `https://gitlab.example`.
     pub api_url: Option<String>,
+    /// Other names that workloads know the registry by: `host[:port][/prefix]`.
+    #[serde(default)]
+    pub aliases: Vec<String>,
 }
 
 const fn sixteen() -> usize {
@@ -225,6 +231,7 @@ impl Default for Registry {
             repositories: Vec::new(),
             namespaces: Vec::new(),
             api_url: None,
+            aliases: Vec::new(),
         }
     }
 }
@@ -333,6 +340,7 @@ impl Config {
             registry: Registry::default(),
             cleanup: None,
             limits: LimitsSection::default(),
+            in_use: Vec::new(),
             paths: Paths::default(),
             storage: StorageSection::default(),
             garbage_collection: GarbageCollection::default(),
@@ -389,6 +397,13 @@ impl Config {
                 variable,
             })?;
         }
+        for url in self.in_use.iter_mut().filter_map(|source| source.url.as_mut()) {
+            *url = interpolate(url, environment).map_err(|variable| ConfigError::Unset {
+                path: path.to_owned(),
+                key: "in_use.url",
+                variable,
+            })?;
+        }
         if let Some(file) = &registry.password_file {
             let password = std::fs::read_to_string(file)
                 .map_err(|source| ConfigError::PasswordFile { path: file.clone(), source })?;
@@ -401,6 +416,15 @@ impl Config {
         }
         if registry.requests_per_second.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
             return wrong("registry.requests_per_second", "must be more than 0");
+        }
+        if RegistryNames::new(registry.aliases.iter().map(String::as_str)).is_err() {
+            return wrong("registry.aliases", "must each be host[:port][/prefix]");
+        }
+        if self.in_use.iter().any(|source| source.kind().is_none()) {
+            return wrong(
+                "in_use",
+                "must each have exactly one of kubernetes, docker, file, command and url",
+            );
         }
         let section = &self.garbage_collection;
         if section.close_command.is_some() != section.open_command.is_some() {
@@ -448,6 +472,7 @@ impl Config {
         Wishes {
             grace,
             untagged: None,
+            in_use: None,
             dangling_links: Some(section.dangling_links.unwrap_or(grace)),
             uploads: section.uploads,
             temporary_files: section.temporary_files,

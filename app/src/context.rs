@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clean_registry_core::in_use::InUse;
 use clean_registry_core::inventory::{Inventory, Powers};
 use clean_registry_core::name::{RepoName, count};
 use globset::GlobBuilder;
@@ -14,6 +15,7 @@ use crate::collect::memory;
 use crate::config::Config;
 use crate::consent::Consent;
 use crate::failure::{Exit, Failure};
+use crate::in_use;
 use crate::interrupt::Interrupt;
 use crate::limits::OverLimits;
 use crate::progress::Progress;
@@ -182,6 +184,24 @@ impl Context {
             count(self.requests(), "request", "requests"),
         );
         Ok(inventory)
+    }
+
+    /// What workloads use of the registry, as the configured sources say at this moment; nothing where none is configured.
+    ///
+    /// # Errors
+    /// When a source that is not optional cannot be read, or nothing that is listed is of this registry.
+    pub async fn in_use(&self) -> Result<InUse, Failure> {
+        let read = in_use::read(&self.config, &self.environment, self.reader.host());
+        tokio::select! {
+            in_use = read => Ok(in_use?),
+            () = self.interrupt.set() => Err(Failure::new(Exit::Interrupted, "interrupted; nothing was done")),
+        }
+    }
+
+    /// Notes in `inventory` what is in use, and what that needs.
+    pub async fn note_in_use(&self, mut inventory: Inventory, in_use: InUse) -> Inventory {
+        in_use::note(&self.reader, &mut inventory, in_use).await;
+        inventory
     }
 
     /// What was asked of the registry and of its storage so far.

@@ -143,6 +143,14 @@ impl From<crate::gc::GcError> for Failure {
     }
 }
 
+impl From<crate::in_use::InUseError> for Failure {
+    fn from(error: crate::in_use::InUseError) -> Self {
+        use crate::in_use::InUseError as E;
+        let exit = if matches!(error, E::NoName(_)) { Exit::Usage } else { Exit::Unsafe };
+        Self::new(exit, &error).hinted(error.hint())
+    }
+}
+
 impl From<crate::storage::StorageError> for Failure {
     fn from(error: crate::storage::StorageError) -> Self {
         crate::scan::ScanError::from(error).into()

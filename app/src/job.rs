@@ -30,6 +30,7 @@ use crate::storage::Storage;
 use crate::survey::Scope;
 
 mod closing;
+mod used;
 mod verify;
 
 /// Runs that are remembered, beside those that can still be undone.
@@ -119,7 +120,9 @@ pub async fn run(ctx: &Context, mut work: Work<'_>) -> Result<Report, Failure> {
 }
 
 async fn run_once(ctx: &Context, work: &mut Work<'_>) -> Result<Report, Failure> {
+    let in_use = ctx.in_use().await?;
     let inventory = ctx.survey(work.survey_scope(&ctx.scope), &work.leftovers.unfinished).await?;
+    let inventory = ctx.note_in_use(inventory, in_use).await;
     let mut drawn = decide(ctx, inventory).await;
     if let Some(powers) = work.probe(&drawn.plan).await?
         && powers != drawn.inventory.powers
@@ -127,7 +130,7 @@ async fn run_once(ctx: &Context, work: &mut Work<'_>) -> Result<Report, Failure>
         drawn = decide(ctx, Inventory { powers, ..drawn.inventory }).await;
     }
     log_kept(&drawn.verdicts);
-    let Drawn { inventory, verdicts, plan } = drawn;
+    let Drawn { mut inventory, verdicts, plan } = drawn;
     let Audited { sound, stale } = audit(plan, &inventory, &ctx.config.promises())
         .map_err(|unsound| refused(&format!("the plan did not pass its audit: {unsound}")))?;
     if let Some(stale) = stale.first() {
@@ -136,7 +139,7 @@ async fn run_once(ctx: &Context, work: &mut Work<'_>) -> Result<Report, Failure>
     limits::hold(ctx, sound.plan(), &inventory)?;
     let summary = summarize(&inventory, &verdicts);
     consent::obtain(ctx, sound.plan(), &summary).await?;
-    let mut report = work.carry_out(&sound, &inventory).await?;
+    let mut report = work.carry_out(sound, &mut inventory).await?;
     if matches!(ctx.scope, Scope::All) {
         // Everything they left was part of this plan.
         work.leftovers.close(&ctx.state, &inventory)?;
@@ -251,11 +254,12 @@ impl<'a> Work<'a> {
         if self.collector.is_some() { &Scope::All } else { limits::survey_scope(&self.ctx.config, scope) }
     }
 
-    /// Applies a sound plan, collects the garbage, and measures.
+    /// Applies a sound plan but for what has come into use since, collects the garbage, and measures. What is in use is noted in
+    /// `inventory`.
     ///
     /// # Errors
-    /// When the collector would lose something, or the journal cannot be written.
-    pub async fn carry_out(&mut self, sound: &Sound, inventory: &Inventory) -> Result<Report, Failure> {
+    /// When it cannot be said what is in use, the collector would lose something, or the journal cannot be written.
+    pub async fn carry_out(&mut self, sound: Sound, inventory: &mut Inventory) -> Result<Report, Failure> {
         let plan = sound.plan();
         let mut report = Report::new(plan);
         let will_collect = self.collects(!plan.steps.is_empty());
@@ -269,11 +273,15 @@ impl<'a> Work<'a> {
         let before = self.measure().await;
         self.prove_same(plan, inventory).await?;
         let broken = self.broken(inventory).await;
-        let log = self.ctx.state.begin(plan, self.ctx.now)?;
-        let carried_out = self.carry_out_closed(sound, inventory, &log, report).await;
+        let Audited { sound, stale: came_into_use } = self.leave_what_is_used(sound, inventory).await?;
+        let inventory = &*inventory;
+        report.in_use(&inventory.in_use, &came_into_use);
+        let log = self.ctx.state.begin(sound.plan(), self.ctx.now)?;
+        let carried_out = self.carry_out_closed(&sound, inventory, &log, report).await;
         let opened = self.open_again(&log).await;
         let mut report = carried_out?;
         opened?;
+        report.left(came_into_use);
         report.measured(&before, &self.measure().await);
         self.verify(&broken, inventory, &mut report).await;
         log.end(if report.exit == Exit::Done { Ending::Complete } else { Ending::InPart })?;

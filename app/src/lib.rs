@@ -15,6 +15,7 @@ pub mod context;
 pub mod demo;
 pub mod failure;
 pub mod gc;
+pub mod in_use;
 pub mod interrupt;
 pub mod job;
 pub mod leftovers;

@@ -2,6 +2,8 @@
 
 pub mod collection;
 
+use clean_registry_core::audit::Stale;
+use clean_registry_core::in_use::InUse;
 use clean_registry_core::journal::Outcome;
 use clean_registry_core::name::{Bytes, count};
 use clean_registry_core::plan::{Estimate, Freed, Plan, Step};
@@ -48,6 +50,9 @@ pub struct Report {
     pub steps: Vec<Taken>,
     /// What could not be learned.
     pub gaps: Vec<String>,
+    /// What could not be read of what is in use, and what was left because it has come into use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What came of the collection.
     pub collection: Collection,
     /// The storage.
@@ -124,6 +129,7 @@ impl Report {
             summary: None,
             steps: Vec::new(),
             gaps: plan.gaps.clone(),
+            warnings: Vec::new(),
             collection: Collection::None { why: "nothing was deleted".to_owned() },
             storage: Storage { estimate: plan.estimate, ..Storage::default() },
             exit: Exit::Done,
@@ -141,6 +147,18 @@ impl Report {
         let taken = applied.outcomes.into_iter();
         self.steps =
             taken.map(|(position, outcome)| Taken { step: plan.steps[position].clone(), outcome }).collect();
+    }
+
+    /// Adds what could not be said of what is in use, and the steps that are left because what they would remove has come into use.
+    pub fn in_use(&mut self, in_use: &InUse, came: &[Stale]) {
+        self.warnings.extend(in_use.unread.iter().cloned());
+        self.warnings.extend(came.iter().map(|stale| format!("{}: left alone, {}", stale.step, stale.why)));
+    }
+
+    /// Adds steps that were not taken because they no longer fit.
+    pub fn left(&mut self, stale: Vec<Stale>) {
+        let taken = |stale: Stale| Taken { step: stale.step, outcome: Outcome::Stale { why: stale.why } };
+        self.steps.extend(stale.into_iter().map(taken));
     }
 
     /// Whole repositories could not be seen: done in part.
@@ -190,7 +208,9 @@ impl Report {
     /// What came of the steps, the collection and the storage, a line each.
     #[must_use]
     pub fn figures(&self) -> String {
-        let mut lines = vec![self.outcome_line()];
+        let mut lines: Vec<String> =
+            self.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+        lines.push(self.outcome_line());
         lines.push(match &self.collection {
             Collection::Done { blobs, layer_links } => {
                 let (blobs, links) =

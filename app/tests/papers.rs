@@ -10,7 +10,7 @@ use clean_registry::config::Config;
 use clean_registry::failure::EXIT_CODES;
 use serde_json::Value;
 
-const PAPERS: [&str; 11] = [
+const PAPERS: [&str; 12] = [
     "README.md",
     "README.ru.md",
     "ARCHITECTURE.md",
@@ -22,6 +22,7 @@ const PAPERS: [&str; 11] = [
     "docs/several-registries.md",
     "docs/garbage-collection.md",
     "docs/registries.md",
+    "docs/in-use.md",
 ];
 
 fn root() -> PathBuf {

@@ -9,11 +9,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::in_use::InUse;
 use crate::inventory::{Inventory, Powers};
 use crate::name::{Digest, RepoName, Tag};
 use crate::pattern::Patterns;
 use crate::plan::{Action, FORMAT, Plan, Step};
 
+mod in_use;
 mod repo;
 
 use repo::RepoAudit;
@@ -147,11 +149,12 @@ pub fn audit(plan: Plan, inventory: &Inventory, promises: &Promises) -> Result<A
         now: inventory.taken_at,
         untagged: promises.untagged,
         listed: listed_by_what_stays(&plan, inventory),
+        in_use: &inventory.in_use,
     };
     for (name, positions) in by_repo {
         let steps = positions.iter().map(|position| (*position, &plan.steps[*position]));
         match inventory.repos.get(name) {
-            Some(repo) => stale.extend(RepoAudit::new(repo, &surroundings, steps).run()?),
+            Some(repo) => stale.extend(RepoAudit::new((name, repo), &surroundings, steps).run()?),
             None => stale
                 .extend(positions.iter().map(|position| (*position, "the repository is gone".to_owned()))),
         }
@@ -160,12 +163,13 @@ pub fn audit(plan: Plan, inventory: &Inventory, promises: &Promises) -> Result<A
 }
 
 /// What an audit of one repository has to know beyond it.
-struct Surroundings {
+struct Surroundings<'a> {
     powers: Powers,
     now: Timestamp,
     untagged: Option<SignedDuration>,
     /// What some index lists that no step deletes, in whatever repository.
     listed: BTreeSet<Digest>,
+    in_use: &'a InUse,
 }
 
 /// Asked for only where a plan removes untagged manifests.

@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::in_use::{Holders, named};
 use crate::manifest::Source;
 use crate::name::{Digest, Tag, count};
 
@@ -96,6 +97,11 @@ pub enum Ground {
         /// The rule that says so; `None`: the policy itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rule: Option<String>,
+    },
+    /// A source says that it is in use.
+    InUse {
+        /// By whom: workloads in words.
+        by: Holders,
     },
     /// Something that could not be learned concerns it.
     Gap {
@@ -191,6 +197,7 @@ impl fmt::Display for Ground {
             Self::Protected { pattern, rule: Some(rule) } => {
                 write!(f, "protected: matches {pattern:?} of rule {rule:?}")
             }
+            Self::InUse { by } => write!(f, "in use by {}", named(by)),
             Self::Gap { why } => write!(f, "not fully known: {why}"),
             Self::Unjudged { rule, why } => write!(f, "rule {rule:?} cannot judge it: {why}"),
             Self::Grace { rule, at, grace } => {

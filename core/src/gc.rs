@@ -8,9 +8,11 @@
 //! what is young, what a young link leads to, and whatever something unreadable might need. Nothing is read here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::in_use::InUse;
 use crate::layout::{Place, UploadId};
 use crate::name::{Bytes, Digest, RepoName};
 use crate::stored::{Age, BlobId, BlobSet, Spares, Stamp, StorageGap, Stored, StoredBlob, StoredRepo, Stray};
@@ -48,6 +50,8 @@ pub struct Settings {
     pub empty_repositories: Option<Age>,
     /// What belonged to images that were deleted just now.
     pub let_go: LetGo,
+    /// Untagged manifests that stay because workloads use them, as far as sources tell.
+    pub in_use: Option<Arc<InUse>>,
     /// What is made of blobs and links of which only the names were listed.
     pub undated: Undated,
 }
@@ -86,6 +90,7 @@ impl Settings {
             temporary_files: None,
             empty_repositories: None,
             let_go: LetGo { blobs: BTreeSet::new(), since: None },
+            in_use: None,
             undated: Undated::Young,
         }
     }
@@ -208,7 +213,7 @@ pub struct Decided {
 pub fn decide(stored: &Stored, known: &Known, removed: &Removed, settings: &Settings) -> Decided {
     let gaps = all_gaps(stored, known);
     let manifests = match settings.untagged {
-        Some(age) => untagged::find(stored, known, removed, &gaps, (age, settings.now)),
+        Some(age) => untagged::find(stored, known, removed, &gaps, (age, settings)),
         None => Vec::new(),
     };
     let mut gone = removed.clone();

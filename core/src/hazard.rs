@@ -82,6 +82,7 @@ mod tests {
             estimate: Estimate::default(),
             steps: steps.collect(),
             gaps: Vec::new(),
+            warnings: Vec::new(),
             kept: None,
         }
     }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::gc::Known;
+use crate::in_use::InUse;
 use crate::manifest::Manifest;
 use crate::name::{Digest, RepoName, Tag};
 use crate::stored::Stored;
@@ -27,6 +28,8 @@ pub struct Inventory {
     pub gaps: Vec<String>,
     /// What indexes list that are in repositories which were not looked at.
     pub listed_elsewhere: BTreeSet<Digest>,
+    /// What workloads use of it, as far as sources tell.
+    pub in_use: InUse,
     /// What the whole storage holds, if it was the storage that was seen; else it was the API, which shows less.
     pub storage: Option<Arc<Holdings>>,
 }
@@ -135,7 +138,7 @@ impl Inventory {
         repos: BTreeMap<RepoName, Repo>,
     ) -> Self {
         let (gaps, listed_elsewhere, storage) = (Vec::new(), BTreeSet::new(), None);
-        Self { registry, taken_at, powers, repos, gaps, listed_elsewhere, storage }
+        Self { registry, taken_at, powers, repos, gaps, listed_elsewhere, in_use: InUse::default(), storage }
     }
 
     /// Takes a manifest out that turned out to be absent; whoever lists it is a gap from then on.

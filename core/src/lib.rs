@@ -14,6 +14,8 @@ pub mod manifest;
 pub mod layout;
 // What a storage holds, as one pass over it sees.
 pub mod stored;
+// What workloads use of a registry, as they write it.
+pub mod in_use;
 // Which stored bytes nobody needs.
 pub mod gc;
 // What a registry holds, seen at one moment, holes included.

@@ -37,6 +37,9 @@ pub struct Plan {
     /// What could not be learned, in words.
     #[serde(default)]
     pub gaps: Vec<String>,
+    /// What could not be read of what is in use, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What stays, when asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Vec<Kept>>,
@@ -207,6 +210,7 @@ pub fn draw(inventory: &Inventory, verdicts: &Verdicts, policy: &Policy, as_of: 
         },
         steps: judged.flat_map(|(name, repo, verdicts)| repo_steps(name, repo, verdicts)).collect(),
         gaps: inventory.gap_lines().collect(),
+        warnings: inventory.in_use.unread.iter().cloned().collect(),
         kept: None,
     }
 }

@@ -17,6 +17,7 @@ use crate::pattern::Patterns;
 mod calendar;
 pub mod clock;
 mod closure;
+mod held;
 pub mod label;
 mod lines;
 mod retention;
@@ -27,6 +28,7 @@ pub mod version;
 
 use clock::Clock;
 use closure::Removal;
+use held::Held;
 use retention::{Retention, Said};
 use rule::{Keep, Orphans, Rule, Then, UntaggedRule, Zone};
 use untagged::{Lists, Untagged};
@@ -254,8 +256,8 @@ fn judge_once(inventory: &Inventory, policy: &Policy, now: Timestamp, lists: &Li
             Orphans::Delete if inventory.storage.is_some() => Orphans::Delete,
             _ => Orphans::Keep,
         };
-        let powers = inventory.powers;
-        let judge = Judge { name, repo, graph, gaps, policy, powers, now, untagged, said, orphans };
+        let (powers, held) = (inventory.powers, Held::find(inventory, name, repo));
+        let judge = Judge { name, repo, graph, gaps, held, policy, powers, now, untagged, said, orphans };
         (name.clone(), judge.verdicts())
     });
     Verdicts { repos: judged.collect() }
@@ -274,6 +276,7 @@ struct Judge<'a> {
     repo: &'a Repo,
     graph: Graph<'a>,
     gaps: BTreeMap<&'a Concern, Vec<&'a Gap>>,
+    held: Held<'a>,
     policy: &'a Policy,
     powers: Powers,
     now: Timestamp,
@@ -316,7 +319,7 @@ impl<'a> Judge<'a> {
         }
         let alone: BTreeMap<&Tag, Alone> =
             self.repo.tags.iter().map(|(tag, target)| (tag, self.alone(tag, *target))).collect();
-        let removal = Removal::find(self.repo, &self.graph, &alone, &self.untagged);
+        let removal = Removal::find(self.repo, &self.graph, &alone, (&self.untagged, &self.held));
         let manifests: BTreeMap<Digest, Decision> =
             self.repo.manifests.keys().map(|digest| (*digest, removal.decide(*digest))).collect();
         let tags = alone
@@ -335,6 +338,7 @@ impl<'a> Judge<'a> {
 
     fn alone(&self, tag: &Tag, target: Option<Digest>) -> Alone {
         let mut grounds = self.policy.protection(self.name, tag);
+        grounds.extend(self.held.tag(tag, target));
         grounds.extend(self.gaps_of(tag, target));
         if let Some(subject) = self.graph.subject_of_tag(tag) {
             let is_orphan = !self.repo.manifests.contains_key(&subject);

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::audit::{Audited, Promises, Unsound, audit};
 use crate::decision::{Cause, Decision, Ground, Keeper, Miss, Undated};
+use crate::in_use::RegistryNames;
 use crate::inventory::{Concern, Gap, Inventory, Powers, Pulls, Repo};
 use crate::manifest::{Blob, Child, Content, Created, Manifest, Role, Source};
 use crate::name::{Bytes, Digest, MediaType, RepoName, Tag};
@@ -95,15 +96,8 @@ impl Sample {
     }
 
     pub fn manifest(mut self, name: &str, content: Content, created: Option<(&str, Source)>) -> Self {
-        let media_type = MediaType::new(match content {
-            Content::Index { .. } => MediaType::OCI_INDEX,
-            Content::Schema1 { .. } => MediaType::SCHEMA1,
-            Content::Image { .. } | Content::Artifact { .. } => MediaType::OCI_MANIFEST,
-        });
         let created = created.map(|(text, source)| Created { text: text.to_owned(), source });
-        let (size, subject, foreign_digests) = (Bytes(1), None, Vec::new());
-        let labels = BTreeMap::new();
-        let manifest = Manifest { media_type, size, content, subject, created, labels, foreign_digests };
+        let manifest = Manifest { created, ..manifest_of(content) };
         self.repo.manifests.insert(digest(name), Arc::new(manifest));
         self.names.insert(digest(name), name.to_owned());
         self
@@ -199,7 +193,19 @@ impl Sample {
     }
 }
 
-fn blob(name: &str, size: u64) -> Blob {
+/// A manifest that says nothing but what it points at.
+pub fn manifest_of(content: Content) -> Manifest {
+    let media_type = MediaType::new(match content {
+        Content::Index { .. } => MediaType::OCI_INDEX,
+        Content::Schema1 { .. } => MediaType::SCHEMA1,
+        Content::Image { .. } | Content::Artifact { .. } => MediaType::OCI_MANIFEST,
+    });
+    let (size, subject, created, foreign_digests) = (Bytes(1), None, None, Vec::new());
+    let labels = BTreeMap::new();
+    Manifest { media_type, size, content, subject, created, labels, foreign_digests }
+}
+
+pub fn blob(name: &str, size: u64) -> Blob {
     Blob { digest: digest(name), size: Bytes(size) }
 }
 
@@ -226,6 +232,18 @@ pub fn world<const N: usize>(powers: Powers, samples: [Sample; N]) -> World {
 }
 
 impl World {
+    /// The same while `by` uses what `reference` names; `NAME` in braces is the digest of that name.
+    pub fn used(mut self, reference: &str, by: &str) -> Self {
+        let names = RegistryNames::new([self.inventory.registry.as_str()]).unwrap();
+        let reference =
+            match reference.split_once('{').map(|(before, rest)| (before, rest.trim_end_matches('}'))) {
+                Some((before, name)) => format!("{before}{}", digest(name)),
+                None => reference.to_owned(),
+            };
+        self.inventory.in_use.hold(&names, &reference, by);
+        self
+    }
+
     pub fn plan(&self, policy: &Policy) -> Plan {
         draw(&self.inventory, &judge(&self.inventory, policy, now()), policy, now())
     }
@@ -287,6 +305,7 @@ impl World {
             Ground::ProtectedTag { tag } => format!("protected tag {tag}"),
             Ground::ProtectedPattern { pattern } => format!("pattern {pattern}"),
             Ground::Protected { pattern, .. } => format!("protected {pattern}"),
+            Ground::InUse { by } => format!("in use by {}", Vec::from_iter(by.clone()).join(" + ")),
             Ground::Gap { why } => format!("gap {why}"),
             Ground::Unjudged { why, .. } => format!("unjudged: {why}"),
             Ground::Grace { .. } => "grace".to_owned(),

@@ -166,7 +166,7 @@ impl Native {
             watch: &self.watch,
             closing: &self.closing,
             mode: self.mode,
-            wishes: self.wishes,
+            wishes: self.wishes.clone(),
             wait: self.wait,
             let_go: LetGo { blobs: deleted, since },
             cache: self.cache.as_ref(),

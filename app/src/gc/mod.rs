@@ -4,9 +4,11 @@
 //! holds a proof that the registry is [`Closed`](closing::Closed); whoever only hides looks again after every request that was
 //! under way has ended, before anything is purged.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clean_registry_core::gc::{Decided, Garbage, Known, LetGo, Removed, Settings, Undated, decide};
+use clean_registry_core::in_use::InUse;
 use clean_registry_core::name::Bytes;
 use clean_registry_core::stored::{Stamp, StorageGap, Stored};
 use jiff::Timestamp;
@@ -113,12 +115,14 @@ impl GcError {
 }
 
 /// What is to be removed beside blobs, and how old it must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wishes {
     /// Blobs, and links to them.
     pub grace: AgeText,
     /// Untagged manifests that nothing needs.
     pub untagged: Option<AgeText>,
+    /// What workloads use of the registry, which is not among them.
+    pub in_use: Option<Arc<InUse>>,
     /// Layer links that lead nowhere.
     pub dangling_links: Option<AgeText>,
     /// Abandoned uploads.
@@ -152,6 +156,7 @@ impl Wishes {
             temporary_files: age(self.temporary_files),
             empty_repositories: age(self.empty_repositories),
             let_go,
+            in_use: self.in_use.clone(),
             undated: Undated::Young,
         }
     }

@@ -21,6 +21,7 @@ fn wishes() -> Wishes {
     let any = Some(AgeText::hours(0));
     Wishes {
         grace: AgeText::hours(0),
+        in_use: None,
         untagged: any,
         dangling_links: any,
         uploads: any,

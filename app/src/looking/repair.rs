@@ -83,6 +83,7 @@ fn plan(looking: &Looking) -> Plan {
         estimate: Estimate::default(),
         steps: Vec::new(),
         gaps: Vec::new(),
+        warnings: Vec::new(),
         kept: None,
     }
 }

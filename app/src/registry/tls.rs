@@ -9,8 +9,7 @@ use super::{Error, Options};
 
 /// A client for the registry itself, and one for every other host: that one shows no certificate of ours.
 pub(super) fn clients(options: &Options, address: &Address) -> Result<(Client, Client), Error> {
-    // Fails when another part of the program was first, with the same provider.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    install_provider();
     let extra = options.ca_file.as_deref().map(authorities).transpose()?.unwrap_or_default();
     let foreign = build(|| plain(options, address), &extra)?;
     let Some(identity) = identity(options)? else { return Ok((foreign.clone(), foreign)) };
@@ -29,9 +28,15 @@ fn plain(options: &Options, address: &Address) -> ClientBuilder {
     if address.is_loopback() { builder.no_proxy() } else { builder }
 }
 
+/// Without a provider no client can be built. Fails when another part of the program was first, with the same one.
+pub(crate) fn install_provider() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// Trusts the system's certificates and `extra`; where the system has none, Mozilla's in their place: without any,
 /// no client can be built, not even one for plain HTTP.
 pub(crate) fn build(plain: impl Fn() -> ClientBuilder, extra: &[Certificate]) -> Result<Client, Error> {
+    install_provider();
     plain().tls_certs_merge(extra.iter().cloned()).build().or_else(|_| {
         let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
         let roots = roots.filter_map(|der| Certificate::from_der(der).ok());

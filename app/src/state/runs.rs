@@ -152,6 +152,7 @@ impl State {
             estimate: Estimate::default(),
             steps: Vec::new(),
             gaps: Vec::new(),
+            warnings: Vec::new(),
             kept: None,
         };
         self.begin(&plan, now)
@@ -238,6 +239,7 @@ mod tests {
             estimate: Estimate::default(),
             steps: vec![step(manifest)],
             gaps: Vec::new(),
+            warnings: Vec::new(),
             kept: None,
         };
         let media_type = MediaType::new(MediaType::OCI_MANIFEST);

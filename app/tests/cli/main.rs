@@ -4,6 +4,7 @@ mod stage;
 
 mod asking;
 mod doing;
+mod in_use;
 mod interrupted;
 mod limits;
 mod looking;

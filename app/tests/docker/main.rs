@@ -1,6 +1,7 @@
 //! The runtime over a real Docker Engine and real registries 2.8 and 3.1.1.
 
 mod collecting;
+mod in_use;
 mod registry;
 
 use std::fs;

@@ -75,6 +75,11 @@ impl Registry {
         registry
     }
 
+    /// Where it is, as references write it.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     pub async fn container(&self) -> Container {
         connect(&engine_host()).await.unwrap().container(&self.name).await.unwrap()
     }

@@ -25,6 +25,7 @@ use crate::{BOTH, image};
 const BLOBS: Wishes = Wishes {
     grace: AgeText::hours(0),
     untagged: None,
+    in_use: None,
     dangling_links: None,
     uploads: None,
     temporary_files: None,

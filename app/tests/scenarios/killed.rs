@@ -101,6 +101,7 @@ impl World {
         let age = AgeText(Age(seconds));
         let wishes = Wishes {
             grace: age,
+            in_use: None,
             untagged: Some(age),
             dangling_links: Some(age),
             uploads: Some(age),

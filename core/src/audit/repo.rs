@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Surroundings, Unsound};
 use crate::inventory::{Concern, Gap, Powers, Repo};
-use crate::name::{Digest, Tag};
+use crate::name::{Digest, RepoName, Tag};
 use crate::plan::{Action, Step};
 
 pub(super) struct RepoAudit<'a> {
-    repo: &'a Repo,
-    surroundings: &'a Surroundings,
+    pub(super) name: &'a RepoName,
+    pub(super) repo: &'a Repo,
+    pub(super) surroundings: &'a Surroundings<'a>,
     steps: Vec<(usize, &'a Step)>,
     /// Who lists or is about whom, read straight from the manifests.
     pointers: BTreeMap<Digest, BTreeSet<Digest>>,
@@ -23,8 +24,8 @@ pub(super) struct RepoAudit<'a> {
 
 impl<'a> RepoAudit<'a> {
     pub(super) fn new(
-        repo: &'a Repo,
-        surroundings: &'a Surroundings,
+        (name, repo): (&'a RepoName, &'a Repo),
+        surroundings: &'a Surroundings<'a>,
         steps: impl Iterator<Item = (usize, &'a Step)>,
     ) -> Self {
         let mut pointers: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
@@ -49,7 +50,7 @@ impl<'a> RepoAudit<'a> {
         };
         let gaps = repo.gaps.iter().filter_map(of_manifest).collect();
         let (steps, stale) = (steps.collect(), BTreeMap::new());
-        Self { repo, surroundings, steps, pointers, tags_on, tags_about, gaps, stale }
+        Self { name, repo, surroundings, steps, pointers, tags_on, tags_about, gaps, stale }
     }
 
     /// The stale steps by position, with what has changed.
@@ -93,7 +94,8 @@ impl<'a> RepoAudit<'a> {
             }
             Action::Untag => {
                 let about = step.tags.iter().filter_map(Tag::subject);
-                self.object_to_moved_tags(step).or_else(|| self.object_to_subjects(about, deleted))
+                let moved = self.object_to_moved_tags(step).or_else(|| self.object_to_in_use(step));
+                moved.or_else(|| self.object_to_subjects(about, deleted))
             }
             Action::Tag => self.object_to_tag(position, step),
             Action::Restore => None,
@@ -107,7 +109,7 @@ impl<'a> RepoAudit<'a> {
         if let Some(why) = self.object_to_moved_tags(step).or_else(|| self.object_to_gap(step)) {
             return Some(why);
         }
-        if let Some(why) = self.object_to_untagged(step) {
+        if let Some(why) = self.object_to_untagged(step).or_else(|| self.object_to_in_use(step)) {
             return Some(why);
         }
         let mut on_it = self.tags_on.get(&step.digest).into_iter().flatten();

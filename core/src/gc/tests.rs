@@ -2,6 +2,7 @@
 
 mod broken;
 mod grace;
+mod in_use;
 mod late;
 mod reached;
 mod tidy;

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{GarbageManifest, Known, Removed, mark};
+use super::{GarbageManifest, Known, Removed, Settings, mark};
+use crate::in_use::InUse;
 use crate::name::{Digest, RepoName};
-use crate::stored::{Age, BlobId, BlobSet, Spares, Stamp, StorageGap, Stored, StoredRepo};
+use crate::stored::{Age, BlobId, BlobSet, Spares, StorageGap, Stored, StoredRepo};
 
 /// The untagged manifests of `stored` that nothing needs and that were last pushed `age` ago.
 ///
@@ -16,7 +17,7 @@ pub(super) fn find(
     known: &Known,
     removed: &Removed,
     gaps: &[StorageGap],
-    (age, now): (Age, Stamp),
+    (age, settings): (Age, &Settings),
 ) -> Vec<GarbageManifest> {
     let blind: BTreeSet<Option<&RepoName>> =
         gaps.iter().filter(|gap| gap.spares != Spares::Nothing).map(|gap| gap.repository.as_ref()).collect();
@@ -40,7 +41,12 @@ pub(super) fn find(
         let gone = removed.get(name);
         for (digest, stamp) in &repo.revisions {
             let is_gone = gone.is_some_and(|gone| gone.contains(digest));
-            let stays = is_blind || tagged.contains(digest) || !stamp.is_older(age, now);
+            let is_used = || {
+                let in_use = settings.in_use.as_deref().filter(|in_use| in_use.may_hold_digests(name));
+                in_use.is_some_and(|in_use| is_used(in_use, (name, *digest), stored, known))
+            };
+            let stays =
+                is_blind || tagged.contains(digest) || !stamp.is_older(age, settings.now) || is_used();
             match stored.blobs.find(*digest) {
                 _ if is_gone => {}
                 None => late.push(*digest),
@@ -56,6 +62,15 @@ pub(super) fn find(
         digests.into_iter().map(|digest| GarbageManifest { repository: name.clone(), digest })
     });
     unneeded.collect()
+}
+
+/// Whether a workload uses a manifest: by its digest, or by that of anything it lists, which its configuration is.
+fn is_used(in_use: &InUse, (name, digest): (&RepoName, Digest), stored: &Stored, known: &Known) -> bool {
+    let lists = stored.blobs.find(digest).map(|blob| known.lists(blob)).unwrap_or_default();
+    let listed = lists.iter().map(|blob| stored.blobs.get(*blob).digest);
+    let late = known.lists_late(digest).iter().copied();
+    let mut digests = [digest].into_iter().chain(listed).chain(late);
+    digests.any(|digest| !in_use.of_digest(name, digest).is_empty())
 }
 
 /// What stays, growing.

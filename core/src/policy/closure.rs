@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::held::Held;
 use super::untagged::Untagged;
 use super::{Alone, keep};
 use crate::decision::{Cause, Decision, Ground};
@@ -23,10 +24,11 @@ impl Removal {
         repo: &Repo,
         graph: &Graph<'_>,
         alone: &BTreeMap<&Tag, Alone>,
-        untagged: &Untagged,
+        (untagged, held): (&Untagged, &Held<'_>),
     ) -> Self {
         let reached = reach(repo, graph, alone, untagged);
-        let roots = roots(repo, graph, alone, (&reached, untagged));
+        let mut roots = roots(repo, graph, alone, (&reached, untagged));
+        roots.extend(held.manifests());
         Self { kept: keep_closure(graph, alone, roots), reached }
     }
 

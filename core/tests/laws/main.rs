@@ -20,6 +20,7 @@ use clean_registry_core::name::RepoName;
 use clean_registry_core::pattern::Patterns;
 use clean_registry_core::plan::{Action, Origin, Plan, Step, draw};
 use clean_registry_core::policy::{Policy, judge};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -30,16 +31,19 @@ fn plan(inventory: &Inventory, policy: &Policy) -> Plan {
     draw(inventory, &judge(inventory, policy, now()), policy, now())
 }
 
-/// Audits `plan` against `inventory`, where every step of it must be sound.
-fn sound_steps(plan: Plan, inventory: &Inventory, policy: &Policy) -> Vec<Step> {
-    let promises = Promises {
+fn promises(policy: &Policy) -> Promises {
+    Promises {
         protected_tags: policy.protected_tags.clone(),
         protected_patterns: policy.protected_patterns.clone(),
         untagged: policy.soonest_untagged(),
         protect: protected(policy),
-    };
+    }
+}
+
+/// Audits `plan` against `inventory`, where every step of it must be sound.
+fn sound_steps(plan: Plan, inventory: &Inventory, policy: &Policy) -> Vec<Step> {
     let steps = plan.steps.clone();
-    let audited = audit(plan, inventory, &promises).expect("the plan is sound");
+    let audited = audit(plan, inventory, &promises(policy)).expect("the plan is sound");
     assert_eq!(audited.stale, [], "nothing is stale");
     assert_eq!(audited.sound.plan().steps, steps);
     steps
@@ -262,13 +266,60 @@ proptest! {
     ) {
         let verdicts = judge(&inventory, &policy, now());
         for (name, repo) in &inventory.repos {
+            let uses = reference::Uses::of(&inventory, name);
             for (tag, target) in &repo.tags {
-                if reference::stays_by_itself(repo, tag, &policy, NOW) {
+                if reference::stays_by_itself(repo, tag, (&policy, &uses), NOW) {
                     prop_assert!(verdicts.repos[name].tags[tag].is_keep(), "{name}:{tag}");
                     let manifest = target.and_then(|digest| verdicts.repos[name].manifests.get(&digest));
                     prop_assert!(manifest.is_none_or(Decision::is_keep), "{name}:{tag} by digest");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn nothing_that_a_workload_uses_is_ever_removed(
+        inventory in random::inventory(), policy in random::policy(), more in vec(random::used(), 1..4)
+    ) {
+        let mut inventory = inventory;
+        more.iter().for_each(|used| used.add(&mut inventory));
+        let verdicts = judge(&inventory, &policy, now());
+        let mut registry = Registry::of(&inventory);
+        plan(&inventory, &policy).steps.iter().for_each(|step| registry.apply(step));
+        for (name, before) in &inventory.repos {
+            let (uses, after) = (reference::Uses::of(&inventory, name), &registry.inventory().repos[name]);
+            for tag in &uses.tags {
+                prop_assert!(verdicts.repos[name].tags[tag].is_keep(), "{name}:{tag}");
+                prop_assert_eq!(after.tags.get(tag), before.tags.get(tag), "{}:{}", name, tag);
+            }
+            for digest in &uses.manifests {
+                prop_assert!(verdicts.repos[name].manifests[digest].is_keep(), "{name}@{digest}");
+                prop_assert!(after.manifests.contains_key(digest), "{name}@{digest}");
+                prop_assert!(before.tags_on(*digest).all(|tag| after.tags.contains_key(tag)), "{name}@{digest}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_plan_drawn_before_a_workload_came_is_stale_exactly_where_it_would_touch_it(
+        inventory in random::inventory(), policy in random::policy(), more in vec(random::used(), 1..4)
+    ) {
+        let drawn = plan(&inventory, &policy);
+        let mut later = inventory.clone();
+        more.iter().for_each(|used| used.add(&mut later));
+        let audited = audit(drawn.clone(), &later, &promises(&policy)).expect("no promise is broken");
+        for step in &audited.sound.plan().steps {
+            let uses = reference::Uses::of(&later, &step.repository);
+            prop_assert!(!uses.manifests.contains(&step.digest), "{step}");
+            prop_assert!(step.tags.iter().all(|tag| !uses.tags.contains(tag)), "{step}");
+        }
+        let mut registry = Registry::of(&later);
+        for step in &audited.sound.plan().steps {
+            registry.apply(step);
+            registry.check_whole_since(&later);
+        }
+        if later.in_use == inventory.in_use {
+            prop_assert_eq!(audited.stale, []);
         }
     }
 

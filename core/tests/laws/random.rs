@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use clean_registry_core::in_use::RegistryNames;
 use clean_registry_core::inventory::{Concern, Gap, Inventory, Powers, Repo};
 use clean_registry_core::manifest::{Blob, Child, Content, Created, Manifest, Role, Source};
 use clean_registry_core::name::{Bytes, Digest, MediaType, RepoName, Tag};
@@ -23,12 +24,58 @@ pub fn now() -> Timestamp {
 
 pub fn inventory() -> impl Strategy<Value = Inventory> {
     let powers = select(vec![Powers::DeleteOnly, Powers::DeleteAndUntag]);
-    (powers, vec(repo(), 1..4)).prop_map(|(powers, repos)| {
+    let uses = prop_oneof![1 => Just(vec![]), 1 => vec(used(), 1..4)];
+    (powers, vec(repo(), 1..4), uses).prop_map(|(powers, repos, uses)| {
         let name = |position| format!("repo-{position}").parse::<RepoName>().expect("a name");
         let repos = repos.into_iter().enumerate().map(|(position, repo)| (name(position), repo));
         let (registry, repos) = ("registry".to_owned(), repos.collect());
-        Inventory::of(registry, now(), powers, repos)
+        let mut inventory = Inventory::of(registry, now(), powers, repos);
+        uses.iter().for_each(|used| used.add(&mut inventory));
+        inventory
     })
+}
+
+/// What a workload uses: of one repository, or by its ID alone.
+#[derive(Debug, Clone)]
+pub enum Used {
+    Tag(Index, Index),
+    Digest(Index, Index),
+    Id(Index, Index),
+    Config(Index, Index),
+}
+
+pub fn used() -> impl Strategy<Value = Used> {
+    let at = || (any::<Index>(), any::<Index>());
+    prop_oneof![
+        at().prop_map(|(repo, tag)| Used::Tag(repo, tag)),
+        at().prop_map(|(repo, digest)| Used::Digest(repo, digest)),
+        at().prop_map(|(repo, digest)| Used::Id(repo, digest)),
+        at().prop_map(|(repo, digest)| Used::Config(repo, digest)),
+    ]
+}
+
+impl Used {
+    /// A workload uses it, as it would write that down.
+    pub fn add(&self, inventory: &mut Inventory) {
+        let (Self::Tag(repo, _) | Self::Digest(repo, _) | Self::Id(repo, _) | Self::Config(repo, _)) = self;
+        let (name, repo) = pick(inventory.repos.iter().collect(), *repo).expect("at least one repository");
+        let manifest = |index: &Index| pick(repo.manifests.iter().collect(), *index);
+        let text = match self {
+            Self::Tag(_, index) => pick(repo.tags.keys().collect(), *index)
+                .map(|tag| format!("Registry.example:443/{name}:{tag}")),
+            Self::Digest(_, index) => manifest(index)
+                .map(|(digest, _)| format!("docker-pullable://registry.example/{name}@{digest}")),
+            Self::Id(_, index) => manifest(index).map(|(digest, _)| digest.to_string()),
+            Self::Config(_, index) => manifest(index).and_then(|(_, manifest)| match &manifest.content {
+                Content::Image { config, .. } => Some(config.digest.hex()),
+                _ => None,
+            }),
+        };
+        let names = RegistryNames::new(["registry.example"]).expect("a name");
+        if let Some(text) = text {
+            inventory.in_use.hold(&names, &text, "a workload");
+        }
+    }
 }
 
 pub fn policy() -> impl Strategy<Value = Policy> {
@@ -61,6 +108,7 @@ pub enum More {
     GapOfTag(Index),
     GapOfManifest(Index),
     GapOfRepository,
+    Used(Used),
 }
 
 pub fn ground() -> impl Strategy<Value = More> {
@@ -71,12 +119,16 @@ pub fn ground() -> impl Strategy<Value = More> {
         any::<Index>().prop_map(More::GapOfTag),
         any::<Index>().prop_map(More::GapOfManifest),
         Just(More::GapOfRepository),
+        used().prop_map(More::Used),
     ]
 }
 
 impl More {
     /// Adds it to the first repository, or to the policy.
     pub fn add(&self, inventory: &mut Inventory, policy: &mut Policy) {
+        if let Self::Used(used) = self {
+            return used.add(inventory);
+        }
         let repo = inventory.repos.values_mut().next().expect("at least one repository");
         let tag = |index: &Index| pick(repo.tags.keys().cloned().collect(), *index);
         let concerns = match self {
@@ -97,6 +149,7 @@ impl More {
                 pick(repo.manifests.keys().copied().collect(), *index).map(Concern::Manifest)
             }
             Self::GapOfRepository => Some(Concern::Repository),
+            Self::Used(_) => None,
         };
         repo.gaps.extend(concerns.map(gap));
     }

@@ -53,14 +53,38 @@ fn subject(repo: &Repo, tag: &Tag) -> Option<Digest> {
     tag.subject().or_else(by_manifest)
 }
 
-/// Whether `tag` stays whatever else does: protected, not fully known, or an image young or of unknown age.
-pub fn stays_by_itself(repo: &Repo, tag: &Tag, policy: &Policy, now: i64) -> bool {
+/// What workloads use of a repository, told by going through all that is in it.
+#[derive(Debug, Default)]
+pub struct Uses {
+    pub tags: BTreeSet<Tag>,
+    pub manifests: BTreeSet<Digest>,
+}
+
+impl Uses {
+    pub fn of(inventory: &Inventory, name: &RepoName) -> Self {
+        let (repo, in_use) = (&inventory.repos[name], &inventory.in_use);
+        let is_used = |digest: Digest| !in_use.of_digest(name, digest).is_empty();
+        let is_shown_as_id = |manifest: &Manifest| match &manifest.content {
+            Content::Image { config, .. } => is_used(config.digest),
+            Content::Artifact { blobs } => blobs.iter().any(|blob| is_used(blob.digest)),
+            _ => false,
+        };
+        let manifests = repo.manifests.iter();
+        let used = manifests.filter(|(digest, manifest)| is_used(**digest) || is_shown_as_id(manifest));
+        let tags = repo.tags.keys().filter(|tag| !in_use.of_tag(name, tag).is_empty());
+        Self { tags: tags.cloned().collect(), manifests: used.map(|(digest, _)| *digest).collect() }
+    }
+}
+
+/// Whether `tag` stays whatever else does: protected, in use, not fully known, or an image young or of unknown age.
+pub fn stays_by_itself(repo: &Repo, tag: &Tag, (policy, uses): (&Policy, &Uses), now: i64) -> bool {
     let name = tag.as_str().to_lowercase();
     let protected = policy.protected_tags.iter().any(|exact| exact == tag.as_str())
         || policy.protected_patterns.iter().any(|part| name.contains(&part.to_lowercase()));
     let Some(digest) = repo.tags[tag].filter(|digest| repo.manifests.contains_key(digest)) else {
         return true;
     };
+    let used = uses.tags.contains(tag) || uses.manifests.contains(&digest);
     let unknown = repo.gaps.iter().any(|gap| match &gap.concerns {
         Concern::Repository => true,
         Concern::Nothing => false,
@@ -74,7 +98,7 @@ pub fn stays_by_itself(repo: &Repo, tag: &Tag, policy: &Policy, now: i64) -> boo
             None => true,
         },
     };
-    protected || unknown || of_its_own
+    protected || used || unknown || of_its_own
 }
 
 /// By whatever clocks the policy has: the newest, and none where a push is to count and is not known.
@@ -117,7 +141,10 @@ pub fn all_that_go(inventory: &Inventory, policy: &Policy, now: i64) -> BTreeMap
         };
         let repos = inventory.repos.iter();
         let more: BTreeMap<RepoName, BTreeSet<Digest>> = repos
-            .map(|(name, repo)| (name.clone(), manifests_that_go(repo, policy, now, &listed_outside(name))))
+            .map(|(name, repo)| {
+                let uses = Uses::of(inventory, name);
+                (name.clone(), manifests_that_go(repo, (policy, &uses), now, &listed_outside(name)))
+            })
             .collect();
         if more == gone {
             return gone;
@@ -156,7 +183,7 @@ fn old_and_untagged(
 /// needs.
 fn manifests_that_go(
     repo: &Repo,
-    policy: &Policy,
+    (policy, uses): (&Policy, &Uses),
     now: i64,
     listed_outside: &BTreeSet<Digest>,
 ) -> BTreeSet<Digest> {
@@ -164,7 +191,7 @@ fn manifests_that_go(
         return BTreeSet::new();
     }
     let (stay, rest): (Vec<&Tag>, Vec<&Tag>) =
-        repo.tags.keys().partition(|tag| stays_by_itself(repo, tag, policy, now));
+        repo.tags.keys().partition(|tag| stays_by_itself(repo, tag, (policy, uses), now));
     let expired = rest.iter().filter(|tag| subject(repo, tag).is_none()).filter_map(|tag| repo.tags[*tag]);
     let untagged = old_and_untagged(repo, policy, now, listed_outside);
     let due = led_to(repo, expired.chain(repo.unfinished.iter().copied()).chain(untagged), &rest);
@@ -175,7 +202,8 @@ fn manifests_that_go(
         Concern::Repository | Concern::Nothing | Concern::Tag(_) => None,
     });
     let unclaimed = repo.manifests.keys().filter(|digest| !due.contains(digest)).copied();
-    let needed = needs(repo, tagged.chain(torn).chain(unclaimed)).manifests;
+    let used = uses.manifests.iter().copied();
+    let needed = needs(repo, tagged.chain(torn).chain(used).chain(unclaimed)).manifests;
     due.difference(&needed).copied().collect()
 }
 

@@ -102,6 +102,7 @@ pub fn settings() -> impl Strategy<Value = Settings> {
             temporary_files: None,
             empty_repositories: empty,
             let_go: LetGo::default(),
+            in_use: None,
             undated: Undated::Young,
         })
     })

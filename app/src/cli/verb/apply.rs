@@ -5,7 +5,6 @@ use std::path::Path;
 
 use clean_registry_core::audit::{Audited, Unsound, audit};
 use clean_registry_core::inventory::Inventory;
-use clean_registry_core::journal::Outcome;
 use clean_registry_core::name::RepoName;
 use clean_registry_core::plan::Plan;
 
@@ -14,7 +13,7 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::job::{CollectWhen, Work};
 use crate::limits;
-use crate::report::{Report, Taken};
+use crate::report::Report;
 use crate::survey::{Scope, Sought};
 
 /// Applies a plan that was saved.
@@ -59,10 +58,8 @@ pub(super) async fn apply(
     if bounds == Bounds::Limits {
         limits::hold(ctx, sound.plan(), &inventory)?;
     }
-    let mut report = work.carry_out(&sound, &inventory).await?;
-    let stale =
-        stale.into_iter().map(|stale| Taken { step: stale.step, outcome: Outcome::Stale { why: stale.why } });
-    report.steps.extend(stale);
+    let mut report = work.carry_out(sound, &mut inventory).await?;
+    report.left(stale);
     Ok(report)
 }
 

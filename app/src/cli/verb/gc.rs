@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::context::{connect_once, state_directory};
 use crate::failure::{Exit, Failure};
 use crate::gc::{self, Wishes};
+use crate::in_use;
 use crate::interrupt::Interrupt;
 use crate::leftovers::Leftovers;
 use crate::report::collection::{Planned, Removed};
@@ -74,6 +75,7 @@ pub async fn run(
         if config.registry.url.is_empty() { None } else { Some(connect_once(&config, &environment)?) };
     let name = reader.as_ref().map_or_else(|| storage.location(), |reader| reader.host().to_owned());
     let directory = state_directory(arguments.state_dir.as_deref(), &config, &environment);
+    let wishes = respect_use(wishes, &config, &environment, &name).await?;
     let state = State::new(&directory, &name);
     let memory = memory(&*storage, &state);
     if gc.plan {
@@ -93,6 +95,20 @@ pub async fn run(
     }
     leftovers.close_collections(&state)?;
     report(arguments, &removed)
+}
+
+/// Untagged manifests are all that a collection can take from workloads.
+async fn respect_use(
+    wishes: Wishes,
+    config: &Config,
+    environment: &BTreeMap<String, String>,
+    name: &str,
+) -> Result<Wishes, Failure> {
+    if wishes.untagged.is_none() || config.in_use.is_empty() {
+        return Ok(wishes);
+    }
+    let in_use = in_use::read(config, environment, name).await?;
+    Ok(Wishes { in_use: Some(Arc::new(in_use)), ..wishes })
 }
 
 async fn collect(native: &Native, state: &State, name: &str) -> Result<Removed, Failure> {

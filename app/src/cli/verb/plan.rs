@@ -41,8 +41,10 @@ impl From<bool> for Show {
 pub async fn run(ctx: &Context, out: Option<&Path>, show: Show) -> Result<Exit, Failure> {
     ctx.config.require_policy()?;
     let leftovers = Leftovers::find(&ctx.state)?;
+    let in_use = ctx.in_use().await?;
     let scope = limits::survey_scope(&ctx.config, &ctx.scope);
     let inventory = ctx.survey(scope, &leftovers.unfinished).await?;
+    let inventory = ctx.note_in_use(inventory, in_use).await;
     let Drawn { inventory, verdicts, mut plan } = decide(ctx, inventory).await;
     if show == Show::All {
         let mut stays = kept(&inventory, &verdicts);
@@ -87,6 +89,9 @@ pub fn text(plan: &Plan) -> String {
     }
     for gap in &plan.gaps {
         let _ = writeln!(text, "not fully known, kept: {gap}");
+    }
+    for warning in &plan.warnings {
+        let _ = writeln!(text, "warning: {warning}");
     }
     if plan.steps.is_empty() {
         text.push_str("Nothing to remove.\n\n");

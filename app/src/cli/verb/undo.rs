@@ -78,6 +78,7 @@ fn plan(ctx: &Context, run: &Run) -> Plan {
         estimate: Estimate::default(),
         steps: run.journal.invert(&run.name),
         gaps: Vec::new(),
+        warnings: Vec::new(),
         kept: None,
     }
 }

@@ -6,6 +6,7 @@ mod container;
 mod endpoint;
 mod error;
 mod exec;
+mod images;
 mod one_off;
 
 use std::fs;
@@ -20,6 +21,7 @@ pub use container::Container;
 pub use endpoint::Connection;
 pub use error::Error;
 pub use exec::{Line, Output};
+pub use images::UsedImage;
 pub use one_off::OneOff;
 
 use endpoint::Endpoint;
