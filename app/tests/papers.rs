@@ -10,7 +10,7 @@ use clean_registry::config::Config;
 use clean_registry::failure::EXIT_CODES;
 use serde_json::Value;
 
-const PAPERS: [&str; 8] = [
+const PAPERS: [&str; 9] = [
     "README.md",
     "README.ru.md",
     "ARCHITECTURE.md",
@@ -18,6 +18,7 @@ const PAPERS: [&str; 8] = [
     "CHANGELOG.md",
     "docs/safety.md",
     "docs/configuration.md",
+    "docs/policy.md",
     "docs/garbage-collection.md",
 ];
 
