@@ -489,3 +489,6 @@ impl Cleanup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
