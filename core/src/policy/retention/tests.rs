@@ -518,3 +518,20 @@ fn a_release_does_not_stay_for_being_newer_than_a_prerelease_that_does() {
     let keep = Keep { semver_last: Some(lines), ..Keep::default() };
     assert_eq!(staying(sample, &policy(vec![rule(&[], keep)])), ["1.0.0-rc.1", "1.0.2"]);
 }
+
+#[test]
+fn an_attestation_in_an_index_has_no_say_in_its_label() {
+    let ttl = Rule { then: Then::Expire { labels: vec!["ttl".to_owned()] }, ..Rule::named("ttl") };
+    let sample = repo("app").image("a", &days_old(8)).label("a", "ttl", "1w").artifact("attestation");
+    let sample = sample.attested_index("i", &["a"], &["attestation"]).tag("i", "i");
+    assert_eq!(tags(sample, &policy(vec![ttl])), [":i goes: expired 2026-05-31T12:00:00Z"]);
+}
+
+#[test]
+fn a_protection_of_all_but_some_protects() {
+    let guarded = Policy {
+        protect: patterns(&["!pr-*"]),
+        ..policy(vec![Rule { then: Then::DeleteAll, ..Rule::named("r") }])
+    };
+    assert_eq!(staying(aged(&[("pr-1", 9), ("v1", 9)]), &guarded), ["v1"]);
+}
