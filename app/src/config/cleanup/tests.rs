@@ -111,6 +111,8 @@ fn an_error_outside_of_the_rules_names_no_rule() {
         ("cleanup: { timezone: '+25:00', days_to_keep: 1 }\n", "\"+25:00\" is no time zone"),
         ("cleanup: { days_to_keep: 1, protect: '[' }\n", "is no glob"),
         ("cleanup: { protect: latest }\n", "says nothing of what may go"),
+        ("cleanup: { untagged: keep }\n", "says nothing of what may go"),
+        ("cleanup: { referrers: { orphans: keep } }\n", "says nothing of what may go"),
         ("cleanup: { days_to_keep: 1, rulez: [] }\n", "did you mean \"rules\"?"),
         ("cleanup:\n  day: 1\n  rules:\n    - name: fine\n      delete: all\n", "unknown field `day`"),
         ("cleanup:\n  rules:\n    - delete: all\n", "missing field `name`"),
