@@ -140,11 +140,18 @@ fn before(now: Timestamp, age: AgeText) -> Timestamp {
     now.checked_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN)
 }
 
+/// The tag whose image `tag` is on, however many say that they are on the same as the next.
+fn image_of<'c>(tag: &'c Tag, cases: &'c BTreeMap<Tag, Case>) -> &'c Tag {
+    let next = |tag: &&'c Tag| cases.get(*tag).and_then(|case| case.same_as.as_ref());
+    // In a circle, which says nothing of any image, it ends after as many steps as there are cases.
+    std::iter::successors(Some(tag), next).take(cases.len() + 1).last().unwrap_or(tag)
+}
+
 fn repo(name: &RepoName, cases: &BTreeMap<Tag, Case>, now: Timestamp) -> Repo {
     let mut repo = Repo::default();
     let mut pulls = Pulls { since: Timestamp::MIN, tags: BTreeMap::new(), digests: BTreeMap::new() };
     for (tag, case) in cases {
-        let image = case.same_as.as_ref().unwrap_or(tag);
+        let image = image_of(tag, cases);
         let digest = Digest::of(format!("{name}:{image}").as_bytes());
         repo.tags.insert(tag.clone(), Some(digest));
         repo.tags_pushed.extend(case.pushed.map(|age| (tag.clone(), before(now, age))));
@@ -206,6 +213,22 @@ cleanup:
         );
         let passed: Vec<&str> = tried.iter().map(|line| line.split(' ').next().unwrap()).collect();
         assert_eq!(passed, ["ok", "ok", "ok", "FAILED", "ok", "ok"], "{tried:#?}");
+    }
+
+    #[test]
+    fn a_tag_may_be_on_the_image_of_a_tag_that_is_on_that_of_another() {
+        let tried = tried(
+            "repositories:
+  app:
+    main-1: { age: 30d, expect: remove }
+    main-2: { age: 3d, expect: keep }
+    main-3: { same_as: main-4, expect: remove, because: only the newest 1 }
+    main-4: { same_as: main-1, expect: remove, because: only the newest 1 }
+    main-5: { same_as: main-6, expect: keep }
+    main-6: { same_as: main-5, expect: keep }
+",
+        );
+        assert!(tried.iter().all(|line| line.starts_with("ok")), "{tried:#?}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::registry::Kind;
 
 mod cleanup;
 pub mod limits;
+mod message;
 mod registries;
 mod secret;
 
@@ -95,6 +96,17 @@ pub enum ConfigError {
 pub struct NoPolicy;
 
 impl ConfigError {
+    /// Names the rule it is in, unless it does so itself.
+    fn in_rule(mut self, rule: impl FnOnce() -> Option<String>) -> Self {
+        if let Self::Malformed { message, .. } = &mut self
+            && !message.contains("rule \"")
+            && let Some(name) = rule()
+        {
+            message.push_str(&format!(" (rule {name:?})"));
+        }
+        self
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -372,7 +384,8 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let config = parse(path, &text)?;
+        let config: Self =
+            parse(path, &text).map_err(|error| error.in_rule(|| message::rule_at_fault(&text)))?;
         registries::expand(path, &text, config)
     }
 
@@ -498,17 +511,13 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigEr
         serde_json::from_str(text).map_err(|error| error.to_string())
     } else {
         // What follows the first line shows the file around the error, passwords and all.
-        serde_saphyr::from_str(text).map_err(|error| first_line(&error.to_string()))
+        serde_saphyr::from_str(text).map_err(|error| message::first_line(&error.to_string()))
     };
     parsed.map_err(|message: String| ConfigError::Malformed {
         path: path.to_owned(),
-        nearest: nearest_key(&message),
-        message,
+        nearest: message::nearest_word(&message),
+        message: message::in_words(&message),
     })
-}
-
-fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
 /// Replaces each `${NAME}`. The error is the name of a variable that is not set.
@@ -523,19 +532,6 @@ fn interpolate(text: &str, environment: &BTreeMap<String, String>) -> Result<Str
     }
     result.push_str(rest);
     Ok(result)
-}
-
-/// The known key that is nearest to the unknown one a parser's message names.
-///
-/// Both parsers say ``unknown field `x`, expected one of a, b``, one of them with quotes around each.
-fn nearest_key(message: &str) -> Option<String> {
-    let (_, rest) = message.lines().next()?.split_once("unknown field `")?;
-    let (unknown, rest) = rest.split_once("`, expected ")?;
-    let known = rest.trim_start_matches("one of ").split(" at line ").next()?;
-    let similarity = |key: &&str| strsim::jaro_winkler(unknown, key);
-    let keys = known.split([',', ' ']).map(|key| key.trim_matches('`')).filter(|key| !key.is_empty());
-    let nearest = keys.max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
-    (similarity(&nearest) > 0.7).then(|| nearest.to_owned())
 }
 
 #[cfg(test)]

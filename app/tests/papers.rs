@@ -10,7 +10,7 @@ use clean_registry::config::Config;
 use clean_registry::failure::EXIT_CODES;
 use serde_json::Value;
 
-const PAPERS: [&str; 12] = [
+const PAPERS: [&str; 13] = [
     "README.md",
     "README.ru.md",
     "ARCHITECTURE.md",
@@ -20,6 +20,7 @@ const PAPERS: [&str; 12] = [
     "docs/configuration.md",
     "docs/limits.md",
     "docs/several-registries.md",
+    "docs/policy.md",
     "docs/garbage-collection.md",
     "docs/registries.md",
     "docs/in-use.md",

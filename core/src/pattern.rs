@@ -321,4 +321,27 @@ mod tests {
         let groups: Vec<&str> = patterns.included().iter().flat_map(Pattern::groups).collect();
         assert_eq!(groups, ["branch", "build"]);
     }
+
+    #[test]
+    fn a_backslash_takes_a_character_as_it_is() {
+        let pattern = Pattern::new(r"\v1.\*").unwrap();
+        assert!(pattern.matches("v1.*") && !pattern.matches("v1.2"));
+    }
+
+    #[test]
+    fn a_list_of_exclusions_is_a_list_that_was_written() {
+        assert!(Patterns::default().is_empty());
+        assert!(!Patterns::new(["!base"]).unwrap().is_empty());
+        assert!(!Patterns::new(["base"]).unwrap().is_empty());
+        let written = serde_json::to_value(Patterns::new(["!base", "app"]).unwrap()).unwrap();
+        assert_eq!(written, serde_json::json!(["app", "!base"]));
+    }
+
+    #[test]
+    fn the_first_pattern_that_matches_captures() {
+        let patterns = Patterns::new(["/(?<branch>.+)-[0-9]+/", "/(?<branch>[a-z]+).*/"]).unwrap();
+        let branch = |name| patterns.captures(name).unwrap()["branch"].clone();
+        assert_eq!(branch("main-1-2"), "main-1");
+        assert_eq!(branch("main-x"), "main");
+    }
 }

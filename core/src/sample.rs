@@ -138,6 +138,13 @@ impl Sample {
         self
     }
 
+    /// A pull of an image by its digest, so many days ago, where pulls are watched.
+    pub fn digest_pulled(mut self, name: &str, days: i64) -> Self {
+        let at = now() - SignedDuration::from_hours(24 * days);
+        self.repo.pulls.as_mut().unwrap().digests.insert(digest(name), at);
+        self
+    }
+
     pub fn subject(mut self, referrer: &str, subject: &str) -> Self {
         self.names.insert(digest(subject), subject.to_owned());
         self.edit(referrer).subject = Some(digest(subject));

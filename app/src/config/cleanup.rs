@@ -83,7 +83,7 @@ impl<'de> Deserialize<'de> for Clocks {
 
 /// One text, or a list of texts.
 #[derive(Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "a text or a list of texts")]
+#[serde(untagged, expecting = "a text or a list of texts; a number stands in quotes")]
 enum OneOrMany {
     One(String),
     Many(Vec<String>),
@@ -437,8 +437,8 @@ impl Cleanup {
     pub(super) fn fault(&self) -> Option<(&'static str, String)> {
         let asks_nothing = self.days_to_keep.is_none()
             && self.rules.is_empty()
-            && self.untagged.is_none()
-            && self.referrers.orphans.is_none();
+            && self.untagged().is_none()
+            && self.referrers.orphans() != Some(Orphans::Delete);
         if asks_nothing {
             return Some((
                 "cleanup",
@@ -488,3 +488,6 @@ impl Cleanup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

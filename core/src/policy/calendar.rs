@@ -132,4 +132,16 @@ mod tests {
         let dates = ["2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"];
         assert_eq!(kept(&rule, &[(Period::Hour, 5)], &dates), [0, 1]);
     }
+
+    #[test]
+    fn a_period_is_told_with_its_place() {
+        let digest = Digest::of(b"a");
+        let older = Digest::of(b"b");
+        let dated = [(digest, "2026-11-24T05:00:00Z"), (older, "2026-10-01T05:00:00Z")];
+        let dated = dated.into_iter().map(|(digest, text)| (digest, text.parse().unwrap())).collect();
+        let keepers = keepers(&dated, &[(Period::Month, 3)].into(), &TimeZone::UTC);
+        let told = |period: &str, place| vec![Keeper::Calendar { period: period.to_owned(), place, last: 3 }];
+        assert_eq!(keepers[&digest], told("month 2026-11", 1));
+        assert_eq!(keepers[&older], told("month 2026-10", 2));
+    }
 }

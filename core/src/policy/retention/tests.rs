@@ -414,3 +414,124 @@ fn signatures_are_not_counted_and_follow_their_image() {
     let going: Vec<&String> = fates.iter().filter(|fate| fate.contains(" goes")).collect();
     assert_eq!(going.len(), 2, "c and its signature: {fates:?}");
 }
+
+/// An image under two tags is as new as the newer: what a date or a place is counted from does not depend on which tag is asked.
+#[test]
+fn the_newest_tag_of_an_image_stands_for_it() {
+    let by_push = |keep| {
+        let clock = Some([crate::policy::Clock::Pushed].into());
+        policy(vec![Rule { clock, ..rule(&[], keep) }])
+    };
+    for (new, old) in [("t1", "t2"), ("t2", "t1")] {
+        let sample = aged(&[("b", 1)]).image("a", &days_old(1)).tag("t1", "a").tag("t2", "a");
+        let sample = sample.tag_pushed(new, 1).tag_pushed(old, 40).tag_pushed("b", 20);
+        assert_eq!(staying(sample.clone(), &by_push(last(1))), ["t1", "t2"]);
+        let newest = Keep { within_newest: Some(days(5)), ..Keep::default() };
+        assert_eq!(staying(sample.clone(), &by_push(newest)), [new]);
+        let daily = Keep { calendar: [(Period::Day, 1)].into(), ..Keep::default() };
+        assert_eq!(staying(sample, &by_push(daily)), ["t1", "t2"]);
+    }
+}
+
+#[test]
+fn images_that_share_a_place_fill_the_places_behind_it() {
+    let sample = aged(&[("a", 1), ("b", 2), ("c", 2), ("d", 3), ("e", 4)]);
+    assert_eq!(
+        tags(sample, &policy(vec![rule(&[], last(3))])),
+        [
+            ":a stays: last 1",
+            ":b stays: last 2",
+            ":c stays: last 2",
+            ":d goes: not last 4",
+            ":e goes: not last 5"
+        ]
+    );
+}
+
+#[test]
+fn an_undated_image_has_no_place_however_many_there_are() {
+    let sample = aged(&[("a", 1)]).undated_image("u").tag("u", "u");
+    let fates = tags(sample, &policy(vec![rule(&[], last(9))]));
+    assert_eq!(fates, [":a stays: last 1", ":u stays: undated absent"]);
+}
+
+#[test]
+fn a_time_to_live_is_over_when_it_is_over() {
+    let ttl = Rule { then: Then::Expire { labels: vec!["ttl".to_owned()] }, ..Rule::named("ttl") };
+    let sample = repo("app")
+        .image("over", &seconds_old(3600))
+        .image("not", &seconds_old(3599))
+        .label("over", "ttl", "1h")
+        .label("not", "ttl", "1h");
+    assert_eq!(staying(sample.tag("over", "over").tag("not", "not"), &policy(vec![ttl])), ["not"]);
+}
+
+#[test]
+fn what_is_as_old_as_the_grace_stays_and_a_second_later_goes() {
+    let graceful = Rule { grace: Some(days(1)), then: Then::DeleteAll, ..Rule::named("r") };
+    let sample = repo("app").image("at", &seconds_old(86_400)).image("after", &seconds_old(86_401));
+    assert_eq!(staying(sample.tag("at", "at").tag("after", "after"), &policy(vec![graceful])), ["at"]);
+}
+
+#[test]
+fn a_pull_by_digest_counts_as_one_by_tag_and_the_later_counts() {
+    let pulled = Keep { pulled_within: Some(days(30)), ..Keep::default() };
+    let rules = policy(vec![rule(&[], pulled)]);
+    let sample =
+        aged(&[("a", 900), ("b", 900), ("c", 900), ("d", 900)]).pulls(99, &[("a", 90), ("b", 9), ("d", 90)]);
+    let sample =
+        sample.digest_pulled("a", 9).digest_pulled("b", 90).digest_pulled("c", 9).digest_pulled("d", 90);
+    assert_eq!(staying(sample, &rules), ["a", "b", "c"]);
+    let watched = |days| aged(&[("a", 900)]).pulls(days, &[]);
+    assert_eq!(staying(watched(30), &rules), [""; 0], "watched for exactly as long as is asked");
+    assert_eq!(staying(watched(29), &rules), ["a"]);
+}
+
+#[test]
+fn the_version_is_what_its_group_captures_even_where_the_tag_begins_otherwise() {
+    let named = |keep| Rule { order: Order::Semver, ..rule(&["/app-(?<version>.+)/"], keep) };
+    let sample = || aged(&[("app-1.9.0", 1), ("app-1.10.0", 2), ("app-x", 3)]);
+    assert_eq!(
+        tags(sample(), &policy(vec![named(last(1))])),
+        [
+            ":app-1.10.0 stays: last 1",
+            ":app-1.9.0 goes: not last 2",
+            ":app-x stays: unjudged: \"x\" is no version",
+        ]
+    );
+    let requirement = Keep { semver: Some(">=1.10".parse().unwrap()), ..Keep::default() };
+    assert_eq!(staying(sample(), &policy(vec![named(requirement)])), ["app-1.10.0", "app-x"]);
+}
+
+#[test]
+fn prereleases_of_the_same_precedence_count_once_and_stay_together() {
+    let sample = aged(&[("1.0.0-rc.2", 1), ("v1.0.0-rc.2", 2), ("1.0.0-rc.1", 3), ("1.0.0-rc.0", 4)]);
+    let lines = Lines { prerelease: Some(2), ..Lines::default() };
+    let keep = Keep { semver_last: Some(lines), ..Keep::default() };
+    assert_eq!(staying(sample, &policy(vec![rule(&[], keep)])), ["1.0.0-rc.1", "1.0.0-rc.2", "v1.0.0-rc.2"]);
+}
+
+#[test]
+fn a_release_does_not_stay_for_being_newer_than_a_prerelease_that_does() {
+    let sample = aged(&[("1.0.2", 1), ("1.0.1", 2), ("1.0.0-rc.1", 3)]);
+    let lines = Lines { patch: Some(1), prerelease: Some(1), ..Lines::default() };
+    let keep = Keep { semver_last: Some(lines), ..Keep::default() };
+    assert_eq!(staying(sample, &policy(vec![rule(&[], keep)])), ["1.0.0-rc.1", "1.0.2"]);
+}
+
+#[test]
+fn an_attestation_in_an_index_has_no_say_in_its_label() {
+    let ttl = Rule { then: Then::Expire { labels: vec!["ttl".to_owned()] }, ..Rule::named("ttl") };
+    let sample = repo("app").image("a", &days_old(8)).label("a", "ttl", "1w").artifact("attestation");
+    let sample = sample.attested_index("i", &["a"], &["attestation"]).tag("i", "i");
+    assert_eq!(tags(sample, &policy(vec![ttl])), [":i goes: expired 2026-05-31T12:00:00Z"]);
+}
+
+#[test]
+fn a_protection_of_all_but_some_protects() {
+    let guarded = Policy {
+        protect: patterns(&["!pr-*"]),
+        ..policy(vec![Rule { then: Then::DeleteAll, ..Rule::named("r") }])
+    };
+    assert_eq!(staying(aged(&[("pr-1", 9), ("v1", 9)]), &guarded), ["v1"]);
+}
