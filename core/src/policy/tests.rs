@@ -1,7 +1,9 @@
 use super::*;
+use crate::audit::audit;
 use crate::manifest::{Content, Source};
 use crate::name::MediaType;
-use crate::sample::{Sample, about, days_old, digest, policy, repo, seconds_old, tag, world};
+use crate::plan::draw;
+use crate::sample::{Sample, about, days_old, digest, now, policy, promises, repo, seconds_old, tag, world};
 
 const BOTH: [Powers; 2] = [Powers::DeleteOnly, Powers::DeleteAndUntag];
 
@@ -671,6 +673,52 @@ fn referrers_about_what_is_not_here_stay() {
             "@tagged stays: tagged :sbom, about gone",
         ],
     );
+}
+
+#[test]
+fn orphaned_referrers_go_where_that_is_asked_for_and_the_storage_shows_that_they_are() {
+    let sample = repo("app")
+        .image("A", &days_old(1))
+        .artifact("a sig")
+        .tag("v1", "A")
+        .tag(&about("A", ".sig"), "a sig")
+        .artifact("sig")
+        .artifact("tagged")
+        .subject("tagged", "gone")
+        .tag(&about("gone", ".sig"), "sig")
+        .tag("sbom", "tagged")
+        .tag("release-sbom", "tagged");
+    let mut signed = world(Powers::DeleteAndUntag, [sample]);
+    let asked = Policy { orphans: Orphans::Delete, ..policy() };
+    assert_eq!(signed.fates(&asked), signed.fates(&policy()), "an API does not show what is untagged");
+    signed.inventory.storage = Some(std::sync::Arc::default());
+    assert_eq!(
+        signed.fates(&asked),
+        [
+            ":release-sbom stays: pattern release, orphan",
+            ":sbom goes: orphan",
+            ":sha256-A.sig stays: about A",
+            ":sha256-gone.sig goes: orphan",
+            ":v1 stays: young 1",
+            "@A stays: tagged :v1",
+            "@a sig stays: tagged :sha256-A.sig",
+            "@sig goes: orphan",
+            "@tagged stays: tagged :release-sbom, about gone",
+        ]
+    );
+    let verdicts = judge(&signed.inventory, &asked, now());
+    let plan = draw(&signed.inventory, &verdicts, &asked, now());
+    let audited = audit(plan, &signed.inventory, &promises(&asked)).unwrap();
+    assert_eq!(
+        (audited.stale.len(), audited.sound.plan().steps.len()),
+        (0, 2),
+        "the audit has nothing against it"
+    );
+    let elsewhere =
+        Rule { repos: Patterns::new(["other"]).unwrap(), orphans: Some(Orphans::Delete), ..Rule::named("r") };
+    let here = Rule { repos: Patterns::default(), orphans: Some(Orphans::Keep), ..Rule::named("s") };
+    let spared = Policy { rules: vec![elsewhere, here], ..asked };
+    assert_eq!(signed.fates(&spared), signed.fates(&policy()), "the first rule for a repository decides");
 }
 
 #[test]
