@@ -13,18 +13,21 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::age::AgeText;
-use crate::gc::{EmptyFolders, Mode, Wishes};
+use crate::gc::{EmptyFolders, Wishes};
 use crate::in_use::section::SourceSection;
 use crate::pulls::PullsSection;
-use crate::registry::Kind;
 
 mod cleanup;
+mod collection;
 pub mod limits;
 mod message;
 mod registries;
+mod registry;
 mod secret;
 
 pub use cleanup::{Cleanup, ClockName, PatternList};
+pub use collection::{CollectorMode, GarbageCollection, Restart};
+pub use registry::Registry;
 pub use secret::Secret;
 
 use limits::LimitsSection;
@@ -167,87 +170,6 @@ pub struct Config {
     pub use_policy: Option<String>,
 }
 
-/// How to reach the registry.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Registry {
-    /// `http://` or `https://`, host and port. Plain HTTP only when it says so. `${NAME}` is taken from the environment.
-    #[serde(default)]
-    pub url: String,
-    /// User name; absent or empty: no authentication, or Docker's own credentials. `${NAME}` is taken from the environment.
-    #[serde(default)]
-    pub user: String,
-    /// Password. `${NAME}` is taken from the environment.
-    #[serde(default)]
-    pub password: Secret,
-    /// A file that holds the password.
-    pub password_file: Option<PathBuf>,
-    /// The Docker container that the registry runs in.
-    #[serde(default)]
-    pub container: String,
-    /// A PEM file with the certificates of the authorities to trust beside the system's.
-    pub ca_file: Option<PathBuf>,
-    /// A PEM file with the client's certificate.
-    pub client_cert: Option<PathBuf>,
-    /// A PEM file with the client's key.
-    pub client_key: Option<PathBuf>,
-    /// How many requests may be under way at once.
-    #[serde(default = "sixteen")]
-    pub concurrency: usize,
-    /// At most this many requests a second.
-    pub requests_per_second: Option<f64>,
-    /// Seconds that one request may take.
-    #[serde(default = "sixty")]
-    pub timeout_seconds: u64,
-    /// The Docker engine's address, as in `DOCKER_HOST`.
-    pub docker_host: Option<String>,
-    /// Which registry it is; by default as its host and its answers tell.
-    pub kind: Option<Kind>,
-    /// The repositories, for a registry that does not list them, or to work on these alone.
-    #[serde(default)]
-    pub repositories: Vec<String>,
-    /// The users, organizations, projects or groups whose repositories are listed, for a registry that lists them only so.
-    #[serde(default)]
-    pub namespaces: Vec<String>,
-    /// Where the vendor's own API is, if not where that vendor's usually is: `https://gitlab.example`.
-    pub api_url: Option<String>,
-    /// Other names that workloads know the registry by: `host[:port][/prefix]`.
-    #[serde(default)]
-    pub aliases: Vec<String>,
-}
-
-const fn sixteen() -> usize {
-    16
-}
-
-const fn sixty() -> u64 {
-    60
-}
-
-impl Default for Registry {
-    fn default() -> Self {
-        Self {
-            url: String::new(),
-            user: String::new(),
-            password: Secret::default(),
-            password_file: None,
-            container: String::new(),
-            ca_file: None,
-            client_cert: None,
-            client_key: None,
-            concurrency: sixteen(),
-            requests_per_second: None,
-            timeout_seconds: sixty(),
-            docker_host: None,
-            kind: None,
-            repositories: Vec::new(),
-            namespaces: Vec::new(),
-            api_url: None,
-            aliases: Vec::new(),
-        }
-    }
-}
-
 /// Where the registry stores.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -277,63 +199,6 @@ pub struct Paths {
     pub storage: String,
     /// The registry's storage as this host sees it, to be read and measured.
     pub host_storage: Option<PathBuf>,
-}
-
-/// How garbage is collected after a deletion.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct GarbageCollection {
-    /// Which collector; by default `native` where the storage can be reached, else `exec` when a container is named.
-    pub mode: Option<CollectorMode>,
-    /// Whether the container is restarted after a collection in it, for `exec`.
-    #[serde(default)]
-    pub restart: Restart,
-    /// How `native` deals with people who push meanwhile; by default the safest that is possible.
-    pub native: Option<Mode>,
-    /// How old a blob, and every link to it, must be to be collected by `native`; by default `24h`.
-    pub grace: Option<AgeText>,
-    /// How old a layer link must be to go when its blob is gone; by default as `grace`. `native` only, as all that follow.
-    pub dangling_links: Option<AgeText>,
-    /// Uploads that nobody continued for so long go; by default they stay.
-    pub uploads: Option<AgeText>,
-    /// Temporary files that a crash of the registry left so long ago go; by default they stay.
-    pub temporary_files: Option<AgeText>,
-    /// Repositories that have been empty for so long go; by default they stay.
-    pub empty_repositories: Option<AgeText>,
-    /// Folders that hold nothing go as well, wherever they are.
-    #[serde(default)]
-    pub empty_folders: bool,
-    /// How long a request may be under way in a registry that is not restarted; by default `60s`, on object stores `15m`.
-    pub wait: Option<AgeText>,
-    /// A line for `sh` that closes the registry to writes: stops it, or makes it read-only.
-    pub close_command: Option<String>,
-    /// A line for `sh` that opens it again.
-    pub open_command: Option<String>,
-}
-
-/// Which collector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CollectorMode {
-    /// Ours, over the storage.
-    Native,
-    /// The registry's own in the running container. An image pushed during it can lose layers.
-    Exec,
-    /// The registry's own in a one-off container while the registry's is stopped: safe against pushes.
-    Offline,
-    /// Not at all: nothing is freed.
-    None,
-}
-
-/// Whether the container is restarted after a collection in it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Restart {
-    /// When its blob descriptor cache is on: else the next push would be broken.
-    #[default]
-    Auto,
-    /// Never: somebody else sees to the cache.
-    Never,
 }
 
 /// Where the log goes, beside standard output.
