@@ -238,8 +238,12 @@ fn the_configuration_of_each_is_read_back() {
     let stage = stage([("one", "http://one.example"), ("two", "http://two.example")])
         .configure(|config| config["registries"]["two"]["cleanup"] = json!({ "days_to_keep": 7 }));
     let explained = stage.run("config explain").stdout;
-    let starts: Vec<&str> = explained.lines().map(|line| line.split(" days ago").next().unwrap()).collect();
-    assert_eq!(starts, ["one: Remove images created more than 30", "two: Remove images created more than 7"]);
+    for line in [
+        "one: Remove images created more than 30 days ago.",
+        "two: Remove images created more than 7 days ago.",
+    ] {
+        assert!(explained.lines().any(|told| told == line), "{explained}");
+    }
     let policies = stage.run("config explain --output json").json();
     assert_eq!((&policies["one"]["days_to_keep"], &policies["two"]["days_to_keep"]), (&json!(30), &json!(7)));
     assert_eq!(

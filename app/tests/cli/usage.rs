@@ -110,6 +110,8 @@ fn help() {
           --all                     Show what stays as well, with all the reasons
           --registry <NAME>         Only this one of the registries that the configuration names; may be
                                     given several times
+          --compare <FILE>          Show what the policy of another configuration would do differently,
+                                    tag by tag and in bytes
           --state-dir <DIR>         The directory of the journal, the vault and the cache
           --log-file <FILE>         The log file, beside the terminal [default:
                                     /var/logs/clean-registry.log]

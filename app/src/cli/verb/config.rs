@@ -67,7 +67,8 @@ pub fn run(
 /// Looks at what is said of one registry; each line begins with `name`.
 fn look(arguments: &Arguments, what: &ConfigVerb, name: &str, config: &Config) -> Result<(), Failure> {
     match (what, arguments.two_forms()) {
-        (_, Output::Json) => print_json(&json(what, config)?)?,
+        (ConfigVerb::Check { .. }, Output::Json) => print_json(&findings(config))?,
+        (_, Output::Json) => print_json(&config.policy())?,
         (ConfigVerb::Check { .. }, Output::Text) => {
             findings(config).iter().for_each(|finding| print(&format!("{name}warning: {finding}")));
         }
