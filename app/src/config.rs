@@ -115,7 +115,7 @@ impl ConfigError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Some(
-                "name another file with --config, or see `clean-registry config --help`; \
+                "name another file with --config, or write one: `clean-registry --help` shows the least that is needed; \
                  `clean-registry demo` needs none"
                     .to_owned(),
             ),
@@ -326,6 +326,14 @@ impl Config {
     /// When there is no `cleanup`.
     pub const fn require_policy(&self) -> Result<(), NoPolicy> {
         if self.cleanup.is_some() { Ok(()) } else { Err(NoPolicy) }
+    }
+
+    /// Whether anything says where the registry stores: `storage`, `paths.host_storage`, or a container that may tell.
+    #[must_use]
+    pub fn names_storage(&self) -> bool {
+        self.storage != StorageSection::default()
+            || self.paths.host_storage.is_some()
+            || !self.registry.container.is_empty()
     }
 
     /// What the audit holds a plan against: the owner's own words.

@@ -14,6 +14,8 @@ use crate::pattern::Patterns;
 use crate::plan::{Action, Plan, Shared, Step, estimate_shared};
 use crate::policy::Verdicts;
 
+mod sentence;
+
 /// A share, in hundredths of a percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percent(pub u32);

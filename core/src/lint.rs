@@ -12,6 +12,9 @@ use crate::pattern::{Pattern, Patterns};
 use crate::policy::rule::{Rule, Then};
 use crate::policy::{Policy, Verdicts};
 
+mod lacking;
+pub use lacking::lint_without;
+
 /// Something in a policy that is worth a second look.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
@@ -29,6 +32,15 @@ impl fmt::Display for Finding {
             None => f.write_str(&self.message),
         }
     }
+}
+
+/// What a policy may rest on and the configuration does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lacking {
+    /// The registry's storage: it tells pushes, untagged manifests and orphans, and an API tells none of them.
+    Storage,
+    /// The logs that tell what was pulled.
+    Pulls,
 }
 
 /// Which names a pattern is for.

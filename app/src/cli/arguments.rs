@@ -390,7 +390,7 @@ pub enum By {
 /// What to look at a configuration for.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum ConfigVerb {
-    /// Check the file, and tell what in its policy cannot have been meant
+    /// Check the file, and tell what in its policy cannot have been meant or comes to nothing
     Check {
         /// Look at the registry as well: patterns that match nothing there, repositories that would be emptied
         #[arg(long)]
@@ -402,7 +402,7 @@ pub enum ConfigVerb {
         #[arg(long)]
         cases: bool,
     },
-    /// Read the policy back as plain sentences
+    /// Read the policy, what is in use, limits and the collection back as plain sentences
     Explain,
     /// Try the policy on a table of tags and what ought to become of each
     #[command(after_help = CASES)]

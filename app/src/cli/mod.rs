@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use clap::{CommandFactory as _, Parser as _};
-
 pub mod arguments;
 pub mod log;
+mod offered;
 mod several;
 mod turn;
 pub mod verb;
@@ -22,7 +21,7 @@ use crate::failure::{Exit, Failure};
 
 /// Does what the command line says, and prints what became of it.
 pub async fn run() -> Exit {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match offered::parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             let _ = error.print();
@@ -58,7 +57,7 @@ async fn dispatch(arguments: Arguments, environment: BTreeMap<String, String>) -
         }
         Verb::Man => {
             let mut page = Vec::new();
-            let written = clap_mangen::Man::new(Arguments::command()).render(&mut page);
+            let written = clap_mangen::Man::new(offered::command()).render(&mut page);
             written.map_err(|error| Failure::new(Exit::Bug, error))?;
             verb::print(String::from_utf8_lossy(&page).trim_end());
             Ok(Exit::Done)
@@ -96,7 +95,7 @@ fn terminal(arguments: &Arguments) -> Terminal {
 
 fn completions(shell: clap_complete::Shell) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "clean-registry", &mut script);
+    clap_complete::generate(shell, &mut offered::command(), "clean-registry", &mut script);
     // For bash, clap_complete 4.6 takes a name with a hyphen apart in one half of the script and not in the other.
     String::from_utf8_lossy(&script).replace("clean__subcmd__registry", "clean__registry")
 }

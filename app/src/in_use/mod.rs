@@ -142,6 +142,12 @@ pub async fn read(
     Ok(in_use)
 }
 
+/// What the sources of `sections` are called, each cluster by itself, without their secrets.
+#[must_use]
+pub fn called(sections: &[SourceSection]) -> Vec<String> {
+    sections.iter().flat_map(expand).map(|source| source.name).collect()
+}
+
 /// The registry's own name, if it has the form of one, and its aliases.
 fn names(config: &Config, own: &str) -> Result<RegistryNames, InUseError> {
     let own = Some(own).filter(|own| !config.registry.url.is_empty() && RegistryNames::new([*own]).is_ok());

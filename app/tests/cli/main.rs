@@ -15,3 +15,4 @@ mod several;
 mod storage;
 mod surroundings;
 mod usage;
+mod words;

@@ -149,7 +149,7 @@ fn there_is_no_configuration() {
     exit code 2
     -- stderr
     error: configuration config.json: No such file or directory (os error 2)
-    hint: name another file with --config, or see `clean-registry config --help`; `clean-registry demo` needs none
+    hint: name another file with --config, or write one: `clean-registry --help` shows the least that is needed; `clean-registry demo` needs none
     ");
 }
 

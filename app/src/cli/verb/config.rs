@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use clean_registry_core::lint::{Finding, lint, lint_against};
+use clean_registry_core::lint::{Finding, Lacking, lint, lint_against, lint_without};
 use clean_registry_core::name::count;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -12,9 +12,10 @@ use super::{print, print_json};
 use crate::cases::{Cases, Tried};
 use crate::cli::arguments::{Arguments, ConfigVerb};
 use crate::cli::several::{Chosen, refuse_twins};
-use crate::config::{CollectorMode, Config, StorageSection};
+use crate::config::{CollectorMode, Config};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::in_use::called;
 use crate::job::{Drawn, decide};
 use crate::leftovers::Leftovers;
 use crate::report::Output;
@@ -86,7 +87,20 @@ fn json(what: &ConfigVerb, config: &Config) -> Result<Value, Failure> {
 }
 
 fn findings(config: &Config) -> Vec<Finding> {
-    if config.cleanup.is_some() { lint(&config.policy()) } else { Vec::new() }
+    if config.cleanup.is_none() {
+        return Vec::new();
+    }
+    let policy = config.policy();
+    let mut found = lint(&policy);
+    found.extend(lint_without(&policy, &lacking(config)));
+    found
+}
+
+/// What a policy may rest on and this configuration does not name.
+fn lacking(config: &Config) -> Vec<Lacking> {
+    let storage = (!config.names_storage()).then_some(Lacking::Storage);
+    let pulls = config.pulls.logs.is_empty().then_some(Lacking::Pulls);
+    storage.into_iter().chain(pulls).collect()
 }
 
 /// Checks the policy in the sight of the registry, which is only read.
@@ -97,9 +111,8 @@ pub async fn check_online(ctx: &Context) -> Result<Exit, Failure> {
     ctx.config.require_policy()?;
     let unfinished = Leftovers::find(&ctx.state)?.unfinished;
     let Drawn { inventory, verdicts, .. } = decide(ctx, ctx.survey(&ctx.scope, &unfinished).await?).await;
-    let policy = ctx.config.policy();
-    let mut found = lint(&policy);
-    found.extend(lint_against(&policy, &inventory, &verdicts));
+    let mut found = findings(&ctx.config);
+    found.extend(lint_against(&ctx.config.policy(), &inventory, &verdicts));
     match ctx.output {
         Output::Json => print_json(&found)?,
         Output::Text => found.iter().for_each(|finding| print(&format!("warning: {finding}"))),
@@ -126,13 +139,31 @@ fn test(config: &Config, file: &Path, output: Output) -> Result<Exit, Failure> {
     Ok(if failed == 0 { Exit::Done } else { Exit::InPart })
 }
 
-/// One policy, a line for each thing it says; the simple form in one.
+/// What the configuration says, a line for each thing.
 fn sentences(config: &Config) -> String {
-    let said = config.policy().sentences();
-    let lines: Vec<String> = said.iter().map(|sentence| capitalized(sentence)).collect();
+    let said = config.policy().sentences().into_iter().chain(in_use(config)).chain(pulls(config));
+    let said = said.chain(config.limits.limits().sentences());
+    let lines: Vec<String> = said.map(|sentence| capitalized(&sentence)).collect();
+    format!("{}\nThen {}.", lines.join("\n"), collector(config))
+}
+
+/// What says which images are in use.
+fn in_use(config: &Config) -> Option<String> {
+    let sources = called(&config.in_use);
+    (!sources.is_empty()).then(|| format!("never those in use, as told by {}", sources.join(", ")))
+}
+
+/// What says which images were pulled.
+fn pulls(config: &Config) -> Option<String> {
+    let logs: Vec<String> = config.pulls.logs.iter().map(|log| log.display().to_string()).collect();
+    let since = config.pulls.since.map_or_else(|| "their first line".to_owned(), |since| since.to_string());
+    (!logs.is_empty()).then(|| format!("what was pulled since {since} is read from {}", logs.join(", ")))
+}
+
+/// What becomes of the garbage.
+fn collector(config: &Config) -> String {
     let container = &config.registry.container;
-    let has_storage = config.storage != StorageSection::default() || config.paths.host_storage.is_some();
-    let collector = match (config.garbage_collection.mode, container.is_empty()) {
+    match (config.garbage_collection.mode, container.is_empty()) {
         (Some(CollectorMode::Native), _) => "collect garbage from the storage".to_owned(),
         (Some(CollectorMode::Exec), _) => format!("collect garbage in container {container} while it runs"),
         (Some(CollectorMode::Offline), _) => format!("stop container {container}, collect garbage, start it"),
@@ -140,12 +171,11 @@ fn sentences(config: &Config) -> String {
         (None, false) => format!(
             "collect garbage from the storage if this host can reach it, else in container {container} while it runs"
         ),
-        (None, true) if has_storage => {
+        (None, true) if config.names_storage() => {
             "collect garbage from the storage if the registry can be closed, else none".to_owned()
         }
         (None, true) => "collect no garbage".to_owned(),
-    };
-    format!("{}\nThen {collector}.", lines.join("\n"))
+    }
 }
 
 /// A sentence of its own: with a capital, and a full stop.
