@@ -162,19 +162,24 @@ fn keys() -> Vec<String> {
 #[test]
 fn every_key_and_every_exit_code_has_its_row() {
     assert!(keys().len() > 20);
-    for paper in ["README.md", "docs/configuration.md"] {
-        let text = read(paper);
-        let rows: Vec<&str> =
-            text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
-        for key in keys() {
-            assert!(rows.contains(&&*key), "{paper} has no row for {key}");
-        }
-        let is_key = |row: &&&str| {
-            row.split_once('.').is_some_and(|(section, _)| keys().iter().any(|key| key.starts_with(section)))
-        };
-        for row in rows.iter().filter(is_key) {
-            assert!(keys().iter().any(|key| key == row), "{paper} tells of {row}, which is no key");
-        }
+    let text = read("docs/configuration.md");
+    let rows: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    for key in keys() {
+        assert!(rows.contains(&&*key), "docs/configuration.md has no row for {key}");
+    }
+    let is_key = |row: &&&str| {
+        row.split_once('.').is_some_and(|(section, _)| keys().iter().any(|key| key.starts_with(section)))
+    };
+    for row in rows.iter().filter(is_key) {
+        assert!(keys().iter().any(|key| key == row), "docs/configuration.md tells of {row}, which is no key");
+    }
+    let readme = read("README.md");
+    let (_, sections) = readme.split_once("\n## Configuration\n").unwrap();
+    let (sections, _) = sections.split_once("\n## ").unwrap();
+    for key in keys() {
+        let section = format!("`{}`", key.split('.').next().unwrap());
+        assert!(sections.contains(&section), "README.md does not name the section {section}");
     }
     for line in EXIT_CODES.lines().skip(1) {
         let (code, meaning) = line.trim().split_once(' ').unwrap();

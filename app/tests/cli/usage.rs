@@ -104,27 +104,21 @@ fn help() {
     Usage: clean-registry plan [OPTIONS]
 
     Options:
-          --config <FILE>           The configuration, JSON or YAML [default: config.json]
-          --out <FILE>              Save the plan, to be reviewed and given to apply; of several
-                                    registries a file each in this directory
-          --all                     Show what stays as well, with all the reasons
-          --registry <NAME>         Only this one of the registries that the configuration names; may be
-                                    given several times
-          --compare <FILE>          Show what the policy of another configuration would do differently,
-                                    tag by tag and in bytes
-          --state-dir <DIR>         The directory of the journal, the vault and the cache
-          --log-file <FILE>         The log file, beside the terminal [default:
-                                    /var/logs/clean-registry.log]
-          --output <OUTPUT>         What standard output carries; with json the log goes to standard
-                                    error [default: text] [possible values: text, json, csv]
-          --repo <GLOB>             Only repositories that match, for run and plan: * within a path
-                                    component, ** across
-          --always-collect          Collect garbage even if nothing was deleted, for run and apply
-          --over-limits <REGISTRY>  Carry out a plan that is over the limits, on this registry: its name
-                                    as plan shows it, for run and apply
-          --yes                     Do not ask before a policy removes something for the first time, for
-                                    run; without a terminal it never does
-      -h, --help                    Print help (see more with '--help')
+          --config <FILE>    The configuration, JSON or YAML [default: config.json]
+          --out <FILE>       Save the plan, to be reviewed and given to apply; of several registries a
+                             file each in this directory
+          --all              Show what stays as well, with all the reasons
+          --registry <NAME>  Only this one of the registries that the configuration names; may be given
+                             several times
+          --compare <FILE>   Show what the policy of another configuration would do differently, tag by
+                             tag and in bytes
+          --state-dir <DIR>  The directory of the journal, the vault and the cache
+          --log-file <FILE>  The log file, beside the terminal [default: /var/logs/clean-registry.log]
+          --output <OUTPUT>  What standard output carries; with json the log goes to standard error
+                             [default: text] [possible values: text, json, csv]
+          --repo <GLOB>      Only repositories that match, for run and plan: * within a path component,
+                             ** across
+      -h, --help             Print help (see more with '--help')
     ");
 }
 
@@ -236,11 +230,11 @@ fn the_configuration_in_words() {
     -- stdout
     {
       "days_to_keep": 30,
-      "protected_tags": [
-        "latest"
-      ],
       "protected_patterns": [
         "release"
+      ],
+      "protected_tags": [
+        "latest"
       ]
     }
     "#);

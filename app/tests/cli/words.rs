@@ -28,7 +28,7 @@ fn the_configuration_in_words_names_what_is_in_use_what_was_pulled_and_the_limit
     Never those whose tag contains release.
     Images of unknown age stay, and so does everything that a remaining image needs.
     Never those in use, as told by context prod, context staging, the edge, url https://inventory.example/images.
-    What was pulled since 2026-06-01T00:00:00Z is read from access.log, access.log.1.
+    What was pulled since [moment] is read from access.log, access.log.1.
     A run is refused whole that removes more than 30 % of the tags or of the manifests.
     Of each of repositories prod/** alone, one that removes more than 20 tags or manifests, or leaves a repository it takes tags from with fewer than 5.
     Then collect no garbage.

@@ -51,9 +51,10 @@ impl Policy {
         if !self.timezone.is_utc() {
             said.push(format!("days begin at midnight in {}", self.timezone.name));
         }
-        said.push(
-            "images of unknown age stay, and so does everything that a remaining image needs".to_owned(),
-        );
+        let undated = if self.rules.is_empty() { "stay" } else { "stay where ages decide" };
+        said.push(format!(
+            "images of unknown age {undated}, and so does everything that a remaining image needs"
+        ));
         said
     }
 }
