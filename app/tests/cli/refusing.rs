@@ -144,6 +144,7 @@ fn the_plan_is_none() {
     [time] [ERROR] plan absent.json: No such file or directory (os error 2)
     -- stderr
     error: plan absent.json: No such file or directory (os error 2)
+    hint: a plan is what `clean-registry plan --out` writes
     ");
 }
 

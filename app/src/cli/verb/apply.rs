@@ -71,9 +71,9 @@ pub fn read(file: &Path) -> Result<Plan, Failure> {
     let wrong = |error: &dyn std::fmt::Display| {
         Failure::new(Exit::Usage, format!("plan {}: {error}", file.display()))
     };
-    let bytes = std::fs::read(file).map_err(|error| wrong(&error))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| wrong(&error).hinted("a plan is what `clean-registry plan --out` writes"))
+    let hint = "a plan is what `clean-registry plan --out` writes";
+    let bytes = std::fs::read(file).map_err(|error| wrong(&error).hinted(hint))?;
+    serde_json::from_slice(&bytes).map_err(|error| wrong(&error).hinted(hint))
 }
 
 /// The manifests a plan names: they are looked for even where no tag leads to them any more.
