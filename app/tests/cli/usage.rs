@@ -230,11 +230,11 @@ fn the_configuration_in_words() {
     -- stdout
     {
       "days_to_keep": 30,
-      "protected_patterns": [
-        "release"
-      ],
       "protected_tags": [
         "latest"
+      ],
+      "protected_patterns": [
+        "release"
       ]
     }
     "#);
