@@ -126,6 +126,20 @@ impl Repo {
     pub fn tags_on(&self, digest: Digest) -> impl Iterator<Item = &Tag> {
         self.tags.iter().filter(move |(_, target)| **target == Some(digest)).map(|(tag, _)| tag)
     }
+
+    /// A manifest and all that it lists, at any depth, read or not.
+    #[must_use]
+    pub fn with_listed(&self, digest: Digest) -> BTreeSet<Digest> {
+        let (mut seen, mut queue) = (BTreeSet::new(), vec![digest]);
+        while let Some(digest) = queue.pop() {
+            if seen.insert(digest) {
+                let manifest = self.manifests.get(&digest);
+                let children = manifest.into_iter().flat_map(|manifest| manifest.children());
+                queue.extend(children.map(|child| child.digest));
+            }
+        }
+        seen
+    }
 }
 
 impl Inventory {

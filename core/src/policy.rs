@@ -340,8 +340,11 @@ impl<'a> Judge<'a> {
         let mut grounds = self.policy.protection(self.name, tag);
         grounds.extend(self.held.tag(tag, target));
         grounds.extend(self.gaps_of(tag, target));
+        grounds.extend(target.into_iter().flat_map(|digest| self.unread_labels(digest)));
         if let Some(subject) = self.graph.subject_of_tag(tag) {
-            let is_orphan = !self.repo.manifests.contains_key(&subject);
+            // What is there and cannot be read is not gone.
+            let is_orphan = !self.repo.manifests.contains_key(&subject)
+                && !self.gaps.contains_key(&Concern::Manifest(subject));
             return match self.orphans {
                 _ if !grounds.is_empty() && !is_orphan => Alone::Keep(grounds),
                 _ if !is_orphan => Alone::Follows(subject),
@@ -393,6 +396,16 @@ impl<'a> Judge<'a> {
         };
         let unexplained = || Ground::Gap { why: "its manifest could not be read".to_owned() };
         known.map(|gap| Ground::Gap { why: gap.why.clone() }).chain(unread.then(unexplained))
+    }
+
+    /// Where rules go by labels, an index has those of what it lists: what is not known of one may be a label.
+    fn unread_labels(&self, digest: Digest) -> Vec<Ground> {
+        if self.policy.labels().is_empty() {
+            return Vec::new();
+        }
+        let listed = self.repo.with_listed(digest).into_iter().filter(|listed| *listed != digest);
+        let gaps = listed.flat_map(|listed| self.gaps.get(&Concern::Manifest(listed)).into_iter().flatten());
+        gaps.map(|gap| Ground::Gap { why: gap.why.clone() }).collect()
     }
 
     fn decide_tag(

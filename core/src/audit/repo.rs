@@ -147,8 +147,10 @@ impl<'a> RepoAudit<'a> {
         (!is_old).then(|| format!("it was pushed {pushed:.0}, which is too short a time ago"))
     }
 
+    /// What is there and cannot be read stays.
     fn stays(&self, digest: Digest, deleted: &BTreeMap<Digest, usize>) -> bool {
-        self.repo.manifests.contains_key(&digest) && !deleted.contains_key(&digest)
+        let is_there = self.repo.manifests.contains_key(&digest) || self.gaps.contains_key(&digest);
+        is_there && !deleted.contains_key(&digest)
     }
 
     /// What is about a manifest goes with it and not before.

@@ -470,3 +470,12 @@ fn an_untagged_manifest_must_be_old_unlisted_and_seen_to_be_so() {
         assert_eq!(objection(samples).as_deref(), Some(expected));
     }
 }
+
+#[test]
+fn what_is_about_a_manifest_that_is_there_and_cannot_be_read_stays() {
+    let sample = repo("app").artifact("A").subject("A", "torn");
+    let torn = sample.clone().gap(Concern::Manifest(digest("torn")), "it is not stored");
+    let objection = |sample| put_back(sample, vec![step(Action::Delete, "A", &[])]).1;
+    assert_eq!(objection(sample), [""; 0]);
+    assert_eq!(objection(torn), ["it is about sha256:torn, which stays"]);
+}

@@ -164,7 +164,7 @@ struct Group<'g, 'a> {
     rule: &'g Rule,
     keep: &'g Keep,
     images: &'g [Claimed<'a>],
-    pulls: Option<&'g Pulls>,
+    repo: &'g Repo,
     now: Timestamp,
     newest: Option<Timestamp>,
     places: BTreeMap<Digest, u32>,
@@ -179,7 +179,7 @@ impl<'g, 'a> Group<'g, 'a> {
             rule,
             keep,
             images,
-            pulls: retention.repo.pulls.as_ref(),
+            repo: retention.repo,
             now: retention.now,
             newest: dates.values().max().copied(),
             places: if keep.last.is_some() { places(images, &rule.order) } else { BTreeMap::new() },
@@ -269,12 +269,9 @@ impl<'g, 'a> Group<'g, 'a> {
 
     fn pulled(&self, image: &Claimed<'_>) -> Vec<Result<Ground, Miss>> {
         let Some(within) = self.keep.pulled_within else { return Vec::new() };
-        let Some(pulls) = self.pulls else { return vec![Ok(self.unjudged(Unjudged::Pulls))] };
-        let by_name = pulls.tags.get(image.tag);
-        vec![match by_name.max(pulls.digests.get(&image.digest)) {
-            Some(&at) if self.now.duration_since(at) <= within => {
-                Ok(self.kept(Keeper::Pulled { at, within }))
-            }
+        let Some(pulls) = &self.repo.pulls else { return vec![Ok(self.unjudged(Unjudged::Pulls))] };
+        vec![match last_pull(self.repo, pulls, image) {
+            Some(at) if self.now.duration_since(at) <= within => Ok(self.kept(Keeper::Pulled { at, within })),
             _ if self.now.duration_since(pulls.since) < within => Ok(self.unjudged(Unjudged::Pulls)),
             _ => Err(Miss::Pulled { within }),
         }]
@@ -300,6 +297,14 @@ impl<'g, 'a> Group<'g, 'a> {
         }
         said
     }
+}
+
+/// The last pull of an image by its tag or its digest, or of anything that it lists: who names the digest of a platform's image asks
+/// for no index.
+fn last_pull(repo: &Repo, pulls: &Pulls, image: &Claimed<'_>) -> Option<Timestamp> {
+    let listed = repo.with_listed(image.digest);
+    let by_digest = listed.iter().filter_map(|digest| pulls.digests.get(digest));
+    by_digest.chain(pulls.tags.get(image.tag)).max().copied()
 }
 
 /// The newest date of each image that has one.

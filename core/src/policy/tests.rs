@@ -1028,3 +1028,23 @@ fn a_policy_reads_back_as_a_sentence_and_is_known_by_its_hash() {
     assert_eq!(policy().hash(), policy().hash());
     assert_ne!(policy().hash(), other.hash());
 }
+
+#[test]
+fn what_is_about_a_manifest_that_is_there_and_cannot_be_read_is_no_orphan() {
+    let sample = repo("app")
+        .artifact("sig")
+        .tag(&about("torn", ".sig"), "sig")
+        .artifact("sbom")
+        .subject("sbom", "torn")
+        .tag("sbom", "sbom")
+        .artifact("untagged")
+        .subject("untagged", "torn")
+        .pushed("untagged", 99)
+        .gap(Concern::Manifest(digest("torn")), "the manifest is not stored");
+    let mut world = world(Powers::DeleteAndUntag, [sample]);
+    world.inventory.storage = Some(std::sync::Arc::default());
+    let asked =
+        Policy { orphans: Orphans::Delete, untagged: Some(SignedDuration::from_hours(24)), ..policy() };
+    let going: Vec<String> = world.fates(&asked).into_iter().filter(|fate| fate.contains("goes")).collect();
+    assert_eq!(going, [""; 0]);
+}

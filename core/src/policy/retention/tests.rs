@@ -535,3 +535,43 @@ fn a_protection_of_all_but_some_protects() {
     };
     assert_eq!(staying(aged(&[("pr-1", 9), ("v1", 9)]), &guarded), ["v1"]);
 }
+
+#[test]
+fn a_pull_of_what_an_index_lists_is_one_of_the_index() {
+    let pulled = Keep { pulled_within: Some(days(30)), ..Keep::default() };
+    let sample = aged(&[("a", 900), ("b", 900)])
+        .untagged("a")
+        .untagged("b")
+        .index("inner", &["a"])
+        .index("I", &["inner"])
+        .index("J", &["b"])
+        .tag("i", "I")
+        .tag("j", "J")
+        .pulls(99, &[])
+        .digest_pulled("a", 9);
+    assert_eq!(
+        tags(sample, &policy(vec![rule(&[], pulled)])),
+        [":i stays: pulled", ":j goes: not pulled"],
+        "a node that is told the platform's digest asks for no other"
+    );
+}
+
+#[test]
+fn an_index_stays_where_a_label_of_what_it_lists_cannot_be_read() {
+    let expiring = Rule { then: Then::Expire { labels: vec!["keep".to_owned()] }, ..Rule::named("r") };
+    let rest = Rule { then: Then::DeleteAll, ..Rule::named("rest") };
+    let sample = |gap: bool| {
+        let sample = aged(&[("a", 900)]).untagged("a").index("I", &["a"]).tag("i", "I");
+        if gap {
+            sample.gap(crate::inventory::Concern::Manifest(crate::sample::digest("a")), "odd")
+        } else {
+            sample
+        }
+    };
+    let grouped = Rule { group_by: vec![GroupKey::Label("team".to_owned())], ..rest.clone() };
+    for rules in [vec![expiring, rest.clone()], vec![grouped]] {
+        assert_eq!(staying(sample(false), &policy(rules.clone())), [""; 0]);
+        assert_eq!(staying(sample(true), &policy(rules)), ["i"]);
+    }
+    assert_eq!(staying(sample(true), &policy(vec![rest])), [""; 0], "no label is asked for");
+}
