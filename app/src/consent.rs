@@ -98,10 +98,11 @@ impl News {
     }
 }
 
-/// The digest of the policy that a run followed, if it followed one.
+/// The digest of the policy that a run followed, if it followed one and that asked for anything: nobody was asked about a policy that
+/// had nothing to remove yet.
 fn policy_of(run: &Run) -> Option<clean_registry_core::name::Digest> {
     match run.journal.records.first() {
-        Some((_, Record::Began { origin: Origin::Policy, policy, .. })) => Some(*policy),
+        Some((_, Record::Began { origin: Origin::Policy, policy, steps: 1.., .. })) => Some(*policy),
         _ => None,
     }
 }
@@ -165,6 +166,47 @@ mod tests {
             let expected = News::Changed { since: "run".to_owned(), gone: texts(gone), come: texts(come) };
             assert_eq!(News::changed("run", old, new), expected, "{old:?} to {new:?}");
         }
+    }
+
+    #[test]
+    fn a_run_that_had_nothing_to_remove_has_asked_nobody() {
+        use clean_registry_core::decision::Cause;
+        use clean_registry_core::name::Digest;
+        use clean_registry_core::plan::{Action, Estimate, FORMAT, Step};
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::new(directory.path(), "registry.example");
+        let stamp =
+            |policy: &str| PolicyStamp { hash: Digest::of(policy.as_bytes()), sentence: policy.to_owned() };
+        let step = Step {
+            action: Action::Delete,
+            repository: "app".parse().unwrap(),
+            digest: Digest::of(b"a manifest"),
+            tags: Vec::new(),
+            cause: Cause::Unfinished,
+        };
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let run = |policy: &str, steps: Vec<Step>| {
+            let plan = Plan {
+                format: FORMAT,
+                registry: "registry.example".to_owned(),
+                as_of: now,
+                origin: Origin::Policy,
+                policy: stamp(policy),
+                estimate: Estimate::default(),
+                steps,
+                gaps: Vec::new(),
+                warnings: Vec::new(),
+                kept: None,
+            };
+            drop(state.begin(&plan, now).unwrap());
+        };
+        let news = |policy: &str| News::find(&state, &stamp(policy)).unwrap();
+        run("a", Vec::new());
+        assert_eq!(news("a"), Some(News::First));
+        run("a", vec![step]);
+        run("b", Vec::new());
+        assert_eq!(news("a"), None);
+        assert!(matches!(news("b"), Some(News::Changed { .. })));
     }
 
     #[test]

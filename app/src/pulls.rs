@@ -17,6 +17,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
+/// 2013-01-01T00:00:00Z: there was no registry before.
+const FIRST_CONTAINERS: i64 = 1_356_998_400;
+
 /// Where pulls are written down.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -73,7 +76,10 @@ impl Watched {
         let mut pulls = Vec::new();
         for path in &section.logs {
             read_log(path, &mut |at, pull| {
-                since = Some(since.unwrap_or(at).min(section.since.unwrap_or(at)));
+                // A clock that was not set yet does not tell since when a log is kept.
+                if at.as_second() >= FIRST_CONTAINERS {
+                    since = Some(since.unwrap_or(at).min(section.since.unwrap_or(at)));
+                }
                 pulls.extend(pull);
             })
             .map_err(|source| PullsError::Unreadable { path: path.clone(), source })?;
@@ -143,8 +149,9 @@ impl Request {
 
     /// `host - - [24/Nov/2026:17:00:00 +0000] "GET /v2/app/manifests/v1 HTTP/1.1" 200 528 "" "docker/29"`
     fn combined(line: &str) -> Option<Self> {
-        let (_, rest) = line.split_once('[')?;
-        let (time, rest) = rest.split_once("] \"")?;
+        // What stands before may have brackets, too: the name of a container, an address of IPv6.
+        let (before, rest) = line.split_once("] \"")?;
+        let (_, time) = before.rsplit_once('[')?;
         let (request, rest) = rest.split_once("\" ")?;
         let mut words = request.split(' ');
         let (method, uri) = (words.next()?.to_owned(), words.next()?.to_owned());
@@ -208,7 +215,9 @@ mod tests {
 
     #[test]
     fn each_way_of_writing_a_request_is_read() {
-        for line in [COMBINED, TEXT, JSON] {
+        let prefixed = format!("[pod/registry-0] {COMBINED}");
+        let by_ipv6 = COMBINED.replace("10.0.0.1", "[fd00::1]");
+        for line in [COMBINED, TEXT, JSON, &prefixed, &by_ipv6] {
             let pull = Request::parse(line).unwrap().pull().unwrap();
             assert_eq!(pull.at.to_string(), "2026-11-24T16:00:00Z", "{line}");
             assert_eq!((pull.repository.as_str(), pull.reference.as_str()), ("shop/web", "1.0"), "{line}");
@@ -252,6 +261,10 @@ mod tests {
         assert_eq!(pulls.digests[&digest].to_string(), "2026-11-24T17:00:00Z");
         let others = watched.of(&"other".parse().unwrap());
         assert!(others.tags.is_empty() && others.since == pulls.since);
+
+        let unset = COMBINED.replace("24/Nov/2026", "01/Jan/1970");
+        std::fs::write(&section.logs[0], format!("{unset}\n{COMBINED}\n")).unwrap();
+        assert_eq!(Watched::read(&section).unwrap().unwrap().since.to_string(), "2026-11-24T16:00:00Z");
 
         let told = PullsSection { since: Some("2026-01-01T00:00:00Z".parse().unwrap()), ..section };
         assert_eq!(Watched::read(&told).unwrap().unwrap().since, told.since.unwrap());

@@ -60,6 +60,8 @@ fn refuse_shared(path: &Path, config: &Config) -> Result<(), ConfigError> {
         ("registry.container", !config.registry.container.is_empty()),
         ("paths.host_storage", config.paths.host_storage.is_some()),
         ("storage", config.storage != StorageSection::default()),
+        // What a log does not tell of would be taken for never pulled.
+        ("pulls.logs", !config.pulls.logs.is_empty()),
     ];
     match of_one.iter().find(|(_, is_said)| *is_said) {
         Some((key, _)) => Err(ConfigError::Several {
@@ -217,6 +219,7 @@ registries:
             ("registry: {url: a.example}\nregistries: {a: {}}", "registry.url belongs to one registry"),
             ("registry: {container: r}\nregistries: {a: {}}", "registry.container belongs to one registry"),
             ("storage: {directory: /a}\nregistries: {a: {}}", "storage belongs to one registry"),
+            ("pulls: {logs: [a.log]}\nregistries: {a: {}}", "pulls.logs belongs to one registry"),
             ("paths: {host_storage: /a}\nregistries: {a: {}}", "paths.host_storage belongs to one registry"),
             ("registries: {a b: {}}", "registries.a b a name is made of"),
             ("registries: {..: {}}", "registries... a name is made of"),

@@ -65,6 +65,25 @@ fn a_digest_and_an_id_are_known_without_a_tag() {
     }
 }
 
+#[test]
+fn another_policy_is_compared_by_what_it_would_remove_of_what_nobody_uses() {
+    let shop = Shop::open();
+    let stage = stage(&shop, json!([{ "file": "used.txt" }]));
+    stage.write("used.txt", "registry.example/shop/web:1.0\n");
+    stage.write("other.yml", "cleanup: { days_to_keep: 36500, protected_tags: [latest] }");
+    let differs = |ended: &Ended| ended.stdout.contains("shop/web:1.0");
+    let without = shop.stage();
+    without.write("other.yml", "cleanup: { days_to_keep: 36500 }");
+    assert!(differs(&without.run("plan --compare other.yml")));
+    let compared = stage.run("plan --compare other.yml");
+    assert!(compared.code == 0 && !differs(&compared), "both keep it: {compared:#?}");
+    stage.write("used.txt", "");
+    for command in ["plan --compare other.yml", "config check --online"] {
+        let ended = stage.run(command);
+        assert!(ended.code != 0 && ended.stderr.contains("lists nothing"), "{command}: {ended:#?}");
+    }
+}
+
 /// `shop/multi:v1` points at an index of years ago. Another index has lost its tag, and lists an image of the first.
 fn with_a_lost_index(shop: &Shop) -> (Digest, Digest) {
     let image = || old("shared", "2019-01-01T00:00:00Z").on("linux", "amd64");

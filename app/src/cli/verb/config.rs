@@ -106,11 +106,13 @@ fn lacking(config: &Config) -> Vec<Lacking> {
 /// Checks the policy in the sight of the registry, which is only read.
 ///
 /// # Errors
-/// When there is no policy, or the registry cannot be surveyed.
+/// When there is no policy, the registry cannot be surveyed, or it cannot be said what is in use.
 pub async fn check_online(ctx: &Context) -> Result<Exit, Failure> {
     ctx.config.require_policy()?;
     let unfinished = Leftovers::find(&ctx.state)?.unfinished;
-    let Drawn { inventory, verdicts, .. } = decide(ctx, ctx.survey(&ctx.scope, &unfinished).await?).await;
+    let in_use = ctx.in_use().await?;
+    let inventory = ctx.survey(&ctx.scope, &unfinished).await?;
+    let Drawn { inventory, verdicts, .. } = decide(ctx, ctx.note_in_use(inventory, in_use).await).await;
     let mut found = findings(&ctx.config);
     found.extend(lint_against(&ctx.config.policy(), &inventory, &verdicts));
     match ctx.output {
