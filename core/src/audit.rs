@@ -9,11 +9,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::decision::Cause;
 use crate::in_use::InUse;
 use crate::inventory::{Inventory, Powers};
 use crate::name::{Digest, RepoName, Tag};
 use crate::pattern::Patterns;
 use crate::plan::{Action, FORMAT, Plan, Step};
+use crate::policy::rule::{Orphans, UntaggedRule};
 
 mod in_use;
 mod repo;
@@ -61,8 +63,28 @@ pub struct Promises {
     pub protected_patterns: Vec<String>,
     /// Untagged manifests that nothing needs may go this long after their last push; `None`: never.
     pub untagged: Option<SignedDuration>,
+    /// What is said of them otherwise for the repositories that these match; the first that does counts.
+    pub untagged_of_rules: Vec<(Patterns, UntaggedRule)>,
+    /// What becomes of referrers whose subject is gone, in the repositories that these match; the first that does counts. Without one
+    /// they stay.
+    pub orphans: Vec<(Patterns, Orphans)>,
     /// Tags that match the second of these never go from repositories that match the first.
     pub protect: Vec<(Patterns, Patterns)>,
+}
+
+impl Promises {
+    fn untagged_of(&self, repository: &RepoName) -> Option<SignedDuration> {
+        match self.untagged_of_rules.iter().find(|(repos, _)| repos.mean(repository.as_str())) {
+            Some((_, UntaggedRule::Keep)) => None,
+            Some((_, UntaggedRule::After(age))) => Some(*age),
+            None => self.untagged,
+        }
+    }
+
+    fn may_remove_orphans(&self, repository: &RepoName) -> bool {
+        let said = self.orphans.iter().find(|(repos, _)| repos.mean(repository.as_str()));
+        said.is_some_and(|(_, orphans)| *orphans == Orphans::Delete)
+    }
 }
 
 /// Why a plan must not be applied at all.
@@ -90,6 +112,12 @@ pub enum Unsound {
     /// A step removes an untagged manifest, and the owner has not asked for that.
     #[error("{step} would remove an untagged manifest, and no rule says so")]
     NotAskedFor {
+        /// The step.
+        step: String,
+    },
+    /// A step removes a referrer because its subject is gone, and the owner has not asked for that.
+    #[error("{step} would remove an orphaned referrer, and no rule says so")]
+    OrphanNotAskedFor {
         /// The step.
         step: String,
     },
@@ -147,7 +175,8 @@ pub fn audit(plan: Plan, inventory: &Inventory, promises: &Promises) -> Result<A
     let surroundings = Surroundings {
         powers: inventory.powers,
         now: inventory.taken_at,
-        untagged: promises.untagged,
+        promises,
+        is_storage_seen: inventory.storage.is_some(),
         listed: listed_by_what_stays(&plan, inventory),
         in_use: &inventory.in_use,
     };
@@ -166,7 +195,9 @@ pub fn audit(plan: Plan, inventory: &Inventory, promises: &Promises) -> Result<A
 struct Surroundings<'a> {
     powers: Powers,
     now: Timestamp,
-    untagged: Option<SignedDuration>,
+    promises: &'a Promises,
+    /// Only a storage shows what no tag leads to.
+    is_storage_seen: bool,
     /// What some index lists that no step deletes, in whatever repository.
     listed: BTreeSet<Digest>,
     in_use: &'a InUse,
@@ -215,8 +246,11 @@ fn check_promises(step: &Step, promises: &Promises) -> Result<(), Unsound> {
     if !matches!(step.action, Action::Delete | Action::Untag) {
         return Ok(());
     }
-    if step.claims_untagged() && promises.untagged.is_none() {
+    if step.claims_untagged() && promises.untagged_of(&step.repository).is_none() {
         return Err(Unsound::NotAskedFor { step: step.to_string() });
+    }
+    if step.cause == Cause::Orphan && !promises.may_remove_orphans(&step.repository) {
+        return Err(Unsound::OrphanNotAskedFor { step: step.to_string() });
     }
     let broken = step.tags.iter().find(|tag| {
         let name = tag.as_str();

@@ -13,6 +13,7 @@ use crate::in_use::RegistryNames;
 use crate::inventory::{Concern, Gap, Inventory, Powers, Pulls, Repo};
 use crate::manifest::{Blob, Child, Content, Created, Manifest, Role, Source};
 use crate::name::{Bytes, Digest, MediaType, RepoName, Tag};
+use crate::pattern::Patterns;
 use crate::plan::{Plan, Step, draw};
 use crate::policy::{Policy, judge};
 
@@ -47,10 +48,19 @@ pub fn policy() -> Policy {
 }
 
 pub fn promises(policy: &Policy) -> Promises {
+    let rules = policy.rules.iter();
     Promises {
         protected_tags: policy.protected_tags.clone(),
         protected_patterns: policy.protected_patterns.clone(),
-        untagged: policy.soonest_untagged(),
+        untagged: policy.untagged,
+        untagged_of_rules: rules
+            .clone()
+            .filter_map(|rule| Some((rule.repos.clone(), rule.untagged?)))
+            .collect(),
+        orphans: rules
+            .filter_map(|rule| Some((rule.repos.clone(), rule.orphans?)))
+            .chain([(Patterns::default(), policy.orphans)])
+            .collect(),
         ..Promises::default()
     }
 }

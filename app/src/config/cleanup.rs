@@ -479,9 +479,15 @@ impl Cleanup {
     #[must_use]
     pub fn promises(&self) -> Promises {
         let everywhere = (Patterns::default(), self.protect.0.clone());
-        let of_rules = self.rules.iter().map(|rule| (rule.0.repos.clone(), rule.0.protect.clone()));
+        let rules = || self.rules.iter().map(|rule| &rule.0);
+        let of_rules = rules().map(|rule| (rule.repos.clone(), rule.protect.clone()));
+        let untagged = rules().filter_map(|rule| Some((rule.repos.clone(), rule.untagged?)));
+        let orphans = rules().filter_map(|rule| Some((rule.repos.clone(), rule.orphans?)));
+        let else_orphans = (Patterns::default(), self.referrers.orphans().unwrap_or_default());
         Promises {
-            untagged: self.policy().soonest_untagged(),
+            untagged: self.untagged(),
+            untagged_of_rules: untagged.collect(),
+            orphans: orphans.chain([else_orphans]).collect(),
             protected_tags: self.protected_tags.iter().cloned().collect(),
             protected_patterns: self.protected_patterns.clone(),
             protect: std::iter::once(everywhere).chain(of_rules).collect(),

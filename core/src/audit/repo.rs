@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Surroundings, Unsound};
+use crate::decision::Cause;
 use crate::inventory::{Concern, Gap, Powers, Repo};
 use crate::name::{Digest, RepoName, Tag};
 use crate::plan::{Action, Step};
@@ -87,6 +88,9 @@ impl<'a> RepoAudit<'a> {
     }
 
     fn objection(&self, position: usize, step: &Step, deleted: &BTreeMap<Digest, usize>) -> Option<String> {
+        if step.cause == Cause::Orphan && !self.surroundings.is_storage_seen {
+            return Some("only the storage shows that what it is about is gone".to_owned());
+        }
         match step.action {
             Action::Delete => self.object_to_delete(step, deleted),
             Action::Untag if self.surroundings.powers == Powers::DeleteOnly => {
@@ -133,7 +137,7 @@ impl<'a> RepoAudit<'a> {
         if !step.claims_untagged() {
             return None;
         }
-        let Surroundings { now, untagged, listed, .. } = self.surroundings;
+        let Surroundings { now, promises, listed, .. } = self.surroundings;
         let Some(pushed) = self.repo.pushed.get(&step.digest) else {
             return Some("when it was last pushed is not known".to_owned());
         };
@@ -143,6 +147,7 @@ impl<'a> RepoAudit<'a> {
         if listed.contains(&step.digest) {
             return Some("an index that stays lists it".to_owned());
         }
+        let untagged = promises.untagged_of(self.name);
         let is_old = untagged.is_some_and(|age| pushed.checked_add(age).is_ok_and(|until| until < *now));
         (!is_old).then(|| format!("it was pushed {pushed:.0}, which is too short a time ago"))
     }

@@ -32,10 +32,19 @@ fn plan(inventory: &Inventory, policy: &Policy) -> Plan {
 }
 
 fn promises(policy: &Policy) -> Promises {
+    let rules = policy.rules.iter();
     Promises {
         protected_tags: policy.protected_tags.clone(),
         protected_patterns: policy.protected_patterns.clone(),
-        untagged: policy.soonest_untagged(),
+        untagged: policy.untagged,
+        untagged_of_rules: rules
+            .clone()
+            .filter_map(|rule| Some((rule.repos.clone(), rule.untagged?)))
+            .collect(),
+        orphans: rules
+            .filter_map(|rule| Some((rule.repos.clone(), rule.orphans?)))
+            .chain([(Patterns::default(), policy.orphans)])
+            .collect(),
         protect: protected(policy),
     }
 }
