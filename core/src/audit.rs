@@ -9,14 +9,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::decision::Cause;
 use crate::in_use::InUse;
 use crate::inventory::{Inventory, Powers};
 use crate::name::{Digest, RepoName, Tag};
 use crate::pattern::Patterns;
 use crate::plan::{Action, FORMAT, Plan, Step};
-use crate::policy::rule::{Orphans, UntaggedRule};
 
+mod asked;
 mod in_use;
 mod repo;
 
@@ -63,28 +62,13 @@ pub struct Promises {
     pub protected_patterns: Vec<String>,
     /// Untagged manifests that nothing needs may go this long after their last push; `None`: never.
     pub untagged: Option<SignedDuration>,
-    /// What is said of them otherwise for the repositories that these match; the first that does counts.
-    pub untagged_of_rules: Vec<(Patterns, UntaggedRule)>,
-    /// What becomes of referrers whose subject is gone, in the repositories that these match; the first that does counts. Without one
+    /// The same for the repositories that these match; the first that does counts.
+    pub untagged_of_rules: Vec<(Patterns, Option<SignedDuration>)>,
+    /// Whether referrers whose subject is gone may go from the repositories that these match; the first that does counts. Without one
     /// they stay.
-    pub orphans: Vec<(Patterns, Orphans)>,
+    pub orphans: Vec<(Patterns, bool)>,
     /// Tags that match the second of these never go from repositories that match the first.
     pub protect: Vec<(Patterns, Patterns)>,
-}
-
-impl Promises {
-    fn untagged_of(&self, repository: &RepoName) -> Option<SignedDuration> {
-        match self.untagged_of_rules.iter().find(|(repos, _)| repos.mean(repository.as_str())) {
-            Some((_, UntaggedRule::Keep)) => None,
-            Some((_, UntaggedRule::After(age))) => Some(*age),
-            None => self.untagged,
-        }
-    }
-
-    fn may_remove_orphans(&self, repository: &RepoName) -> bool {
-        let said = self.orphans.iter().find(|(repos, _)| repos.mean(repository.as_str()));
-        said.is_some_and(|(_, orphans)| *orphans == Orphans::Delete)
-    }
 }
 
 /// Why a plan must not be applied at all.
@@ -249,7 +233,7 @@ fn check_promises(step: &Step, promises: &Promises) -> Result<(), Unsound> {
     if step.claims_untagged() && promises.untagged_of(&step.repository).is_none() {
         return Err(Unsound::NotAskedFor { step: step.to_string() });
     }
-    if step.cause == Cause::Orphan && !promises.may_remove_orphans(&step.repository) {
+    if step.claims_orphan() && !promises.may_remove_orphans(&step.repository) {
         return Err(Unsound::OrphanNotAskedFor { step: step.to_string() });
     }
     let broken = step.tags.iter().find(|tag| {

@@ -153,6 +153,12 @@ impl Step {
     pub const fn claims_untagged(&self) -> bool {
         matches!(self.cause, Cause::Untagged { .. })
     }
+
+    /// Whether it removes a referrer for no other cause than that its subject is gone.
+    #[must_use]
+    pub const fn claims_orphan(&self) -> bool {
+        matches!(self.cause, Cause::Orphan)
+    }
 }
 
 impl fmt::Display for Action {

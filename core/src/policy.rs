@@ -127,8 +127,7 @@ impl Policy {
     pub fn untagged_of(&self, repo: &RepoName) -> Option<SignedDuration> {
         let said = self.rules.iter().filter(|rule| rule.repos.mean(repo.as_str()));
         match said.filter_map(|rule| rule.untagged).next() {
-            Some(UntaggedRule::Keep) => None,
-            Some(UntaggedRule::After(age)) => Some(age),
+            Some(said) => said.after(),
             None => self.untagged,
         }
     }

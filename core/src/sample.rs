@@ -15,6 +15,7 @@ use crate::manifest::{Blob, Child, Content, Created, Manifest, Role, Source};
 use crate::name::{Bytes, Digest, MediaType, RepoName, Tag};
 use crate::pattern::Patterns;
 use crate::plan::{Plan, Step, draw};
+use crate::policy::rule::Orphans;
 use crate::policy::{Policy, judge};
 
 pub fn now() -> Timestamp {
@@ -55,11 +56,11 @@ pub fn promises(policy: &Policy) -> Promises {
         untagged: policy.untagged,
         untagged_of_rules: rules
             .clone()
-            .filter_map(|rule| Some((rule.repos.clone(), rule.untagged?)))
+            .filter_map(|rule| Some((rule.repos.clone(), rule.untagged?.after())))
             .collect(),
         orphans: rules
-            .filter_map(|rule| Some((rule.repos.clone(), rule.orphans?)))
-            .chain([(Patterns::default(), policy.orphans)])
+            .filter_map(|rule| Some((rule.repos.clone(), rule.orphans? == Orphans::Delete)))
+            .chain([(Patterns::default(), policy.orphans == Orphans::Delete)])
             .collect(),
         ..Promises::default()
     }

@@ -481,9 +481,9 @@ impl Cleanup {
         let everywhere = (Patterns::default(), self.protect.0.clone());
         let rules = || self.rules.iter().map(|rule| &rule.0);
         let of_rules = rules().map(|rule| (rule.repos.clone(), rule.protect.clone()));
-        let untagged = rules().filter_map(|rule| Some((rule.repos.clone(), rule.untagged?)));
-        let orphans = rules().filter_map(|rule| Some((rule.repos.clone(), rule.orphans?)));
-        let else_orphans = (Patterns::default(), self.referrers.orphans().unwrap_or_default());
+        let untagged = rules().filter_map(|rule| Some((rule.repos.clone(), rule.untagged?.after())));
+        let orphans = rules().filter_map(|rule| Some((rule.repos.clone(), rule.orphans? == Orphans::Delete)));
+        let else_orphans = (Patterns::default(), self.referrers.orphans() == Some(Orphans::Delete));
         Promises {
             untagged: self.untagged(),
             untagged_of_rules: untagged.collect(),

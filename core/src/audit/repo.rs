@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Surroundings, Unsound};
-use crate::decision::Cause;
 use crate::inventory::{Concern, Gap, Powers, Repo};
 use crate::name::{Digest, RepoName, Tag};
 use crate::plan::{Action, Step};
@@ -88,7 +87,7 @@ impl<'a> RepoAudit<'a> {
     }
 
     fn objection(&self, position: usize, step: &Step, deleted: &BTreeMap<Digest, usize>) -> Option<String> {
-        if step.cause == Cause::Orphan && !self.surroundings.is_storage_seen {
+        if step.claims_orphan() && !self.surroundings.is_storage_seen {
             return Some("only the storage shows that what it is about is gone".to_owned());
         }
         match step.action {

@@ -5,8 +5,6 @@ use crate::decision::Cause;
 use crate::inventory::{Concern, Powers};
 use crate::sample::{Sample, World, about, days_old, digest, policy, promises, repo, tag, world};
 
-mod asked;
-
 const BOTH: [Powers; 2] = [Powers::DeleteOnly, Powers::DeleteAndUntag];
 
 /// Draws the plan for `before` and audits it against `after`: the steps that remain, and those that are stale with what

@@ -198,6 +198,17 @@ pub enum UntaggedRule {
     After(SignedDuration),
 }
 
+impl UntaggedRule {
+    /// How long after their last push they go; `None`: never.
+    #[must_use]
+    pub const fn after(self) -> Option<SignedDuration> {
+        match self {
+            Self::Keep => None,
+            Self::After(age) => Some(age),
+        }
+    }
+}
+
 /// What becomes of referrers whose subject is gone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]

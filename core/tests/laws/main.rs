@@ -19,6 +19,7 @@ use clean_registry_core::journal::{Chain, FORMAT, Journal, Outcome, Record};
 use clean_registry_core::name::RepoName;
 use clean_registry_core::pattern::Patterns;
 use clean_registry_core::plan::{Action, Origin, Plan, Step, draw};
+use clean_registry_core::policy::rule::Orphans;
 use clean_registry_core::policy::{Policy, judge};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -39,11 +40,11 @@ fn promises(policy: &Policy) -> Promises {
         untagged: policy.untagged,
         untagged_of_rules: rules
             .clone()
-            .filter_map(|rule| Some((rule.repos.clone(), rule.untagged?)))
+            .filter_map(|rule| Some((rule.repos.clone(), rule.untagged?.after())))
             .collect(),
         orphans: rules
-            .filter_map(|rule| Some((rule.repos.clone(), rule.orphans?)))
-            .chain([(Patterns::default(), policy.orphans)])
+            .filter_map(|rule| Some((rule.repos.clone(), rule.orphans? == Orphans::Delete)))
+            .chain([(Patterns::default(), policy.orphans == Orphans::Delete)])
             .collect(),
         protect: protected(policy),
     }

@@ -91,7 +91,7 @@ fn refused(unsound: &Unsound) -> Failure {
         Unsound::OtherRegistry { .. } => {
             failure.hinted("name the configuration it was made with, with --config")
         }
-        Unsound::Protected { .. } => {
+        Unsound::Protected { .. } | Unsound::NotAskedFor { .. } | Unsound::OrphanNotAskedFor { .. } => {
             failure.hinted("the configuration has changed since the plan was made: make a new one")
         }
         _ => failure.hinted("nothing was done; make a new plan"),

@@ -1,15 +1,24 @@
 //! What goes has to be asked for where it is, by what the owner says at the time.
 
-use super::*;
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+
+use crate::audit::{Unsound, audit};
+use crate::decision::Cause;
+use crate::inventory::Powers;
+use crate::pattern::Patterns;
+use crate::plan::{Action, Plan, Step};
 use crate::policy::Policy;
-use crate::policy::rule::Rule;
+use crate::policy::rule::{Orphans, Rule, UntaggedRule};
+use crate::sample::{about, days_old, digest, policy, promises, repo, tag, world};
 
 /// A plan for another policy than the one that it is held to.
 #[track_caller]
 fn held_to(drawn: &Policy, held: &Policy) -> Result<Vec<String>, Unsound> {
     let sample = || repo("app").artifact("sig").tag(&about("gone", ".sig"), "sig").image("A", &days_old(40));
     let mut world = world(Powers::DeleteOnly, [sample().pushed("A", 8)]);
-    world.inventory.storage = Some(std::sync::Arc::default());
+    world.inventory.storage = Some(Arc::default());
     let plan = world.plan(drawn);
     assert_eq!(plan.steps.len(), 1, "{:?}", plan.steps);
     let stale = audit(plan, &world.inventory, &promises(held))?.stale;
@@ -48,7 +57,14 @@ fn an_orphan_goes_only_where_that_was_asked_for_and_a_storage_shows_it() {
     }
     let sample = repo("app").artifact("sig").tag(&about("gone", ".sig"), "sig");
     let world = world(Powers::DeleteOnly, [sample]);
-    let orphan = Step { cause: Cause::Orphan, ..step(Action::Delete, "sig", &[&about("gone", ".sig")]) };
-    let stale = audit(plan_of(&world, [orphan]), &world.inventory, &promises(&asked)).unwrap().stale;
+    let orphan = Step {
+        action: Action::Delete,
+        repository: "app".parse().unwrap(),
+        digest: digest("sig"),
+        tags: vec![tag(&about("gone", ".sig"))],
+        cause: Cause::Orphan,
+    };
+    let plan = Plan { steps: vec![orphan], ..world.plan(&policy()) };
+    let stale = audit(plan, &world.inventory, &promises(&asked)).unwrap().stale;
     assert_eq!(stale[0].why, "only the storage shows that what it is about is gone");
 }
