@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use clean_registry_core::policy::label::length_of_time;
 use clean_registry_core::stored::Age;
-use jiff::Span;
+use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
@@ -25,6 +26,12 @@ impl AgeText {
     pub const fn hours(hours: u64) -> Self {
         Self(Age(hours * 3600))
     }
+
+    /// As a length of time.
+    #[must_use]
+    pub fn length(self) -> SignedDuration {
+        SignedDuration::from_secs(i64::try_from(self.0.0).unwrap_or(i64::MAX))
+    }
 }
 
 impl FromStr for AgeText {
@@ -35,14 +42,8 @@ impl FromStr for AgeText {
         if text == "0" {
             return Ok(Self(Age(0)));
         }
-        let span: Span = text.parse().map_err(|_| wrong())?;
-        if span.get_years() != 0 || span.get_months() != 0 {
-            return Err(wrong());
-        }
-        let days = i64::from(span.get_weeks()) * 7 + i64::from(span.get_days());
-        let hours = days * 24 + i64::from(span.get_hours());
-        let seconds = (hours * 60 + span.get_minutes()) * 60 + span.get_seconds();
-        u64::try_from(seconds).map(|seconds| Self(Age(seconds))).map_err(|_| wrong())
+        let length = length_of_time(text).ok_or_else(wrong)?;
+        u64::try_from(length.as_secs()).map(|seconds| Self(Age(seconds))).map_err(|_| wrong())
     }
 }
 

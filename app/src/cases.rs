@@ -10,7 +10,7 @@ use clean_registry_core::inventory::{Inventory, Powers, Pulls, Repo};
 use clean_registry_core::manifest::{Blob, Content, Created, Manifest, Source};
 use clean_registry_core::name::{Bytes, Digest, MediaType, RepoName, Tag};
 use clean_registry_core::policy::{Policy, judge};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -136,8 +136,7 @@ impl Case {
 }
 
 fn before(now: Timestamp, age: AgeText) -> Timestamp {
-    let seconds = i64::try_from(age.0.0).unwrap_or(i64::MAX);
-    now.checked_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN)
+    now.checked_sub(age.length()).unwrap_or(Timestamp::MIN)
 }
 
 /// The tag whose image `tag` is on, however many say that they are on the same as the next.

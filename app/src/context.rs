@@ -198,10 +198,19 @@ impl Context {
         }
     }
 
-    /// Notes in `inventory` what is in use, and what that needs.
-    pub async fn note_in_use(&self, mut inventory: Inventory, in_use: InUse) -> Inventory {
+    /// Surveys the registry to judge it: with what is in use, which is asked first, and what that needs noted.
+    ///
+    /// # Errors
+    /// When a source cannot be read, and as [`survey`](Self::survey).
+    pub async fn survey_to_judge(
+        &self,
+        scope: &Scope,
+        also: &BTreeMap<RepoName, Sought>,
+    ) -> Result<Inventory, Failure> {
+        let in_use = self.in_use().await?;
+        let mut inventory = self.survey(scope, also).await?;
         in_use::note(&self.reader, &mut inventory, in_use).await;
-        inventory
+        Ok(inventory)
     }
 
     /// What was asked of the registry and of its storage so far.

@@ -120,9 +120,7 @@ pub async fn run(ctx: &Context, mut work: Work<'_>) -> Result<Report, Failure> {
 }
 
 async fn run_once(ctx: &Context, work: &mut Work<'_>) -> Result<Report, Failure> {
-    let in_use = ctx.in_use().await?;
-    let inventory = ctx.survey(work.survey_scope(&ctx.scope), &work.leftovers.unfinished).await?;
-    let inventory = ctx.note_in_use(inventory, in_use).await;
+    let inventory = ctx.survey_to_judge(work.survey_scope(&ctx.scope), &work.leftovers.unfinished).await?;
     let mut drawn = decide(ctx, inventory).await;
     if let Some(powers) = work.probe(&drawn.plan).await?
         && powers != drawn.inventory.powers

@@ -10,7 +10,7 @@ use clean_registry_core::gc::{Known, References};
 use clean_registry_core::layout::{PREFIX, Place, UploadId, may_be_a_root};
 use clean_registry_core::name::{Bytes, Digest, RepoName};
 use clean_registry_core::stored::{
-    Blobs, Odd, Spares, StorageGap, Stored, StoredBlob, StoredRepo, StoredTag, StoredUpload, Stray,
+    Blobs, Odd, Spares, StorageGap, Stored, StoredBlob, StoredRepo, StoredTag, Stray,
 };
 use thiserror::Error;
 
@@ -20,9 +20,12 @@ use crate::storage::{Depth, Entry, Storage, StorageError, UNFINISHED, absolute};
 mod dates;
 mod links;
 mod lost;
+mod noted;
 
 pub use dates::{date, date_tags};
 pub use lost::read_tags_that_matter;
+
+use noted::Noted;
 
 /// Where a pull-through cache keeps when what expires (FACTS section 1).
 const SCHEDULER: &str = "scheduler-state.json";
@@ -469,40 +472,4 @@ fn temporary(entry: &Entry) -> Option<Stray> {
         return None;
     }
     Some(Stray { key: key.to_owned(), size: entry.size?, stamp: entry.modified })
-}
-
-trait Noted {
-    fn note_upload(&mut self, id: &UploadId, key: &str, entry: &Entry);
-    fn merge(&mut self, other: Self);
-}
-
-impl Noted for StoredRepo {
-    fn note_upload(&mut self, id: &UploadId, key: &str, entry: &Entry) {
-        let none = StoredUpload { newest: entry.modified, size: Bytes(0), keys: Vec::new() };
-        let upload = self.uploads.entry(id.clone()).or_insert(none);
-        upload.newest = upload.newest.max(entry.modified);
-        upload.size = upload.size + entry.size.unwrap_or_default();
-        upload.keys.push(key.to_owned());
-    }
-
-    fn merge(&mut self, mut other: Self) {
-        // All manifests of a repository come from one folder, and all tags from another.
-        self.revisions.append(&mut other.revisions);
-        self.layers.extend(other.layers);
-        self.dangling.extend(other.dangling);
-        self.aliases.extend(other.aliases);
-        self.tags.append(&mut other.tags);
-        self.signatures.extend(other.signatures);
-        self.unknown += other.unknown;
-        for (id, upload) in other.uploads {
-            match self.uploads.get_mut(&id) {
-                Some(known) => {
-                    known.newest = known.newest.max(upload.newest);
-                    known.size = known.size + upload.size;
-                    known.keys.extend(upload.keys);
-                }
-                None => drop(self.uploads.insert(id, upload)),
-            }
-        }
-    }
 }

@@ -125,8 +125,8 @@ impl Policy {
     /// the policy. `None`: never.
     #[must_use]
     pub fn untagged_of(&self, repo: &RepoName) -> Option<SignedDuration> {
-        let said = self.rules.iter().filter(|rule| rule.repos.mean(repo.as_str()));
-        match said.filter_map(|rule| rule.untagged).next() {
+        let mut said = self.rules.iter().filter(|rule| rule.repos.mean(repo.as_str()));
+        match said.find_map(|rule| rule.untagged) {
             Some(said) => said.after(),
             None => self.untagged,
         }
@@ -135,8 +135,8 @@ impl Policy {
     /// What becomes of the orphaned referrers of `repo`: by the first rule for it that says anything of them, else by the policy.
     #[must_use]
     pub fn orphans_of(&self, repo: &RepoName) -> Orphans {
-        let said = self.rules.iter().filter(|rule| rule.repos.mean(repo.as_str()));
-        said.filter_map(|rule| rule.orphans).next().unwrap_or(self.orphans)
+        let mut said = self.rules.iter().filter(|rule| rule.repos.mean(repo.as_str()));
+        said.find_map(|rule| rule.orphans).unwrap_or(self.orphans)
     }
 
     /// The shortest time after which an untagged manifest of any repository may go; `None`: none ever goes.

@@ -126,7 +126,7 @@ impl<'de> Deserialize<'de> for UntaggedText {
             return Ok(Self(UntaggedRule::Keep));
         }
         let age: AgeText = text.parse().map_err(|error| de::Error::custom(format!("{error}, or keep")))?;
-        Ok(Self(UntaggedRule::After(length(age))))
+        Ok(Self(UntaggedRule::After(age.length())))
     }
 }
 
@@ -316,10 +316,6 @@ struct LinesSection {
     prerelease: Option<u32>,
 }
 
-fn length(age: AgeText) -> SignedDuration {
-    SignedDuration::from_secs(i64::try_from(age.0.0).unwrap_or(i64::MAX))
-}
-
 impl TryFrom<KeepSection> for Keep {
     type Error = String;
 
@@ -349,10 +345,10 @@ impl TryFrom<KeepSection> for Keep {
         }
         let keep = Self {
             last: section.last,
-            within: section.within.map(length),
-            within_newest: section.within_newest.map(length),
+            within: section.within.map(AgeText::length),
+            within_newest: section.within_newest.map(AgeText::length),
             calendar,
-            pulled_within: section.pulled_within.map(length),
+            pulled_within: section.pulled_within.map(AgeText::length),
             semver: section.semver.map(|requirement| requirement.0),
             semver_last: lines,
         };
@@ -418,7 +414,7 @@ impl TryFrom<RawRule> for RuleSection {
             order,
             group_by: group_by.map_err(|why| format!("rule {:?}: {why}", raw.name))?,
             clock: raw.clock.map(|clocks| clocks.0),
-            grace: raw.grace.map(length),
+            grace: raw.grace.map(AgeText::length),
             untagged: raw.untagged.map(|untagged| untagged.0),
             orphans: raw.referrers.orphans(),
             ..Rule::named(&raw.name)

@@ -25,7 +25,7 @@ pub(super) fn expiry(value: &str, dated: Timestamp) -> Option<Timestamp> {
     if let Ok(date) = value.parse::<Timestamp>() {
         return Some(date);
     }
-    let length = length_of_time(value)?;
+    let length = length_of_time(value.trim())?;
     // What would end after the end of time never ends.
     Some(dated.checked_add(length).unwrap_or(Timestamp::MAX))
 }
@@ -34,7 +34,7 @@ pub(super) fn expiry(value: &str, dated: Timestamp) -> Option<Timestamp> {
 /// for what is negative.
 #[must_use]
 pub fn length_of_time(text: &str) -> Option<SignedDuration> {
-    let span: Span = text.trim().parse().ok()?;
+    let span: Span = text.parse().ok()?;
     if span.get_years() != 0 || span.get_months() != 0 || span.is_negative() {
         return None;
     }

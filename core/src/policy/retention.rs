@@ -154,7 +154,7 @@ impl<'a> Retention<'a> {
         };
         match said {
             Said::Go(_) => Said::Keep(vec![ground]),
-            Said::Keep(grounds) => Said::Keep(grounds),
+            kept @ Said::Keep(_) => kept,
         }
     }
 }

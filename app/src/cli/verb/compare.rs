@@ -40,9 +40,7 @@ pub fn policy_of(file: &Path, environment: &BTreeMap<String, String>) -> Result<
 pub async fn run(ctx: &Context, other: &Policy) -> Result<Exit, Failure> {
     ctx.config.require_policy()?;
     let unfinished = Leftovers::find(&ctx.state)?.unfinished;
-    let in_use = ctx.in_use().await?;
-    let inventory = ctx.survey(&ctx.scope, &unfinished).await?;
-    let inventory = ctx.note_in_use(inventory, in_use).await;
+    let inventory = ctx.survey_to_judge(&ctx.scope, &unfinished).await?;
     let Drawn { inventory, .. } = decide(ctx, inventory).await;
     let mut comparison = compare(&inventory, &ctx.config.policy(), other);
     comparison.differences.retain(|found| ctx.scope.includes(&found.repository));

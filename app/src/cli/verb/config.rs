@@ -110,9 +110,8 @@ fn lacking(config: &Config) -> Vec<Lacking> {
 pub async fn check_online(ctx: &Context) -> Result<Exit, Failure> {
     ctx.config.require_policy()?;
     let unfinished = Leftovers::find(&ctx.state)?.unfinished;
-    let in_use = ctx.in_use().await?;
-    let inventory = ctx.survey(&ctx.scope, &unfinished).await?;
-    let Drawn { inventory, verdicts, .. } = decide(ctx, ctx.note_in_use(inventory, in_use).await).await;
+    let inventory = ctx.survey_to_judge(&ctx.scope, &unfinished).await?;
+    let Drawn { inventory, verdicts, .. } = decide(ctx, inventory).await;
     let mut found = findings(&ctx.config);
     found.extend(lint_against(&ctx.config.policy(), &inventory, &verdicts));
     match ctx.output {

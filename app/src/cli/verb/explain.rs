@@ -63,9 +63,7 @@ pub async fn run(ctx: &Context, reference: &str) -> Result<Exit, Failure> {
         Subject::Digest(digest) => also.entry(name.clone()).or_default().insert(*digest).then_some(*digest),
         _ => None,
     };
-    let in_use = ctx.in_use().await?;
-    let mut inventory = ctx.survey(&Scope::These([name.clone()].into()), &also).await?;
-    inventory = ctx.note_in_use(inventory, in_use).await;
+    let mut inventory = ctx.survey_to_judge(&Scope::These([name.clone()].into()), &also).await?;
     if let (Some(repo), Some(digest)) = (inventory.repos.get_mut(&name), asked) {
         repo.unfinished.remove(&digest);
     }

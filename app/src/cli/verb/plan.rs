@@ -41,10 +41,8 @@ impl From<bool> for Show {
 pub async fn run(ctx: &Context, out: Option<&Path>, show: Show) -> Result<Exit, Failure> {
     ctx.config.require_policy()?;
     let leftovers = Leftovers::find(&ctx.state)?;
-    let in_use = ctx.in_use().await?;
     let scope = limits::survey_scope(&ctx.config, &ctx.scope);
-    let inventory = ctx.survey(scope, &leftovers.unfinished).await?;
-    let inventory = ctx.note_in_use(inventory, in_use).await;
+    let inventory = ctx.survey_to_judge(scope, &leftovers.unfinished).await?;
     let Drawn { inventory, verdicts, mut plan } = decide(ctx, inventory).await;
     if show == Show::All {
         let mut stays = kept(&inventory, &verdicts);
