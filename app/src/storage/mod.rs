@@ -302,6 +302,12 @@ pub enum StorageError {
         /// What the store, or the network, says.
         message: String,
     },
+    /// The lock of an object store was not refreshed for so long that another collection may have taken it.
+    #[error("{key}: the lock of this collection ran out: another one may be at work")]
+    LockLost {
+        /// What was to be removed.
+        key: String,
+    },
     /// Anything else that an object store says.
     #[error("{key}: {message}")]
     Other {
@@ -330,6 +336,9 @@ impl StorageError {
                 Some("the credentials need leave to list, read, write and delete below the root directory")
             }
             Self::Unavailable { .. } => Some("nothing was lost; run it again when the storage answers"),
+            Self::LockLost { .. } => {
+                Some("did the machine sleep? What this run has hidden the next one brings back; run it again")
+            }
             Self::Other { .. } => None,
         }
     }

@@ -121,15 +121,17 @@ impl Place {
         let name = ["ours"].iter().chain(more).copied().collect::<Vec<_>>().join(" ");
         let state = self.directory.path().join(format!("state{}", more.concat()));
         let (first, second) = (self.plan(&state, more)?, self.plan(&state, more)?);
+        // Where a listing is split, a part of it may end before its page does.
+        let listings = pages as f64 * 1.1 + BESIDE as f64;
         let at_most = |what: &str, figure: usize, limit: f64| {
             Finding::at_most(format!("gc-s3: {name}: {what}"), figure as f64, limit)
         };
         Ok(vec![
             first.told(&format!("{name}, first run")),
             second.told(&format!("{name}, second run")),
-            at_most("requests of the first run", first.all(), (pages + reads + BESIDE) as f64),
-            at_most("listings of the first run", first.of("list"), pages as f64 * 1.1 + BESIDE as f64),
-            at_most("requests of the second run", second.all(), pages as f64 * 1.1 + BESIDE as f64),
+            at_most("requests of the first run", first.all(), listings + reads as f64),
+            at_most("listings of the first run", first.of("list"), listings),
+            at_most("requests of the second run", second.all(), listings),
             at_most("requests that change something", first.changing() + second.changing(), 0.0),
         ])
     }

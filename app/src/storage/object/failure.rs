@@ -89,6 +89,7 @@ mod tests {
                 StorageError::Unavailable { .. } => "unavailable",
                 StorageError::Other { .. } => "other",
                 StorageError::Io { .. } => "io",
+                StorageError::LockLost { .. } => "lost",
             };
             assert_eq!(kind, expected, "{error}");
         }

@@ -15,13 +15,15 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::failure::failed;
+use super::held::{Held, Moment};
 use super::s3::{Bucket, Doomed};
 use super::versions::{delete_all, scan};
 use super::{Object, Versioning};
 use crate::storage::{QUARANTINE, StorageError};
 
 /// How often a lock is written anew, and how long whoever writes without a condition waits before looking whose it is.
-const PACE: Pace = Pace { refresh: Duration::from_secs(60), settle: Duration::from_secs(2) };
+const PACE: Pace =
+    Pace { refresh: Duration::from_secs(60), settle: Duration::from_secs(2), sure: Duration::from_secs(600) };
 /// A lock that was not written for so long is nobody's.
 const STALE: SignedDuration = SignedDuration::from_mins(15);
 
@@ -29,6 +31,8 @@ const STALE: SignedDuration = SignedDuration::from_mins(15);
 struct Pace {
     refresh: Duration,
     settle: Duration,
+    /// How long after it was written nobody else takes it, whatever becomes of the next writing: well below [`STALE`].
+    sure: Duration,
 }
 
 /// Where it lies.
@@ -62,6 +66,8 @@ struct Found {
 #[derive(Debug)]
 pub(in crate::storage) struct Lease {
     place: Option<Place>,
+    /// Watched over as long as this lives.
+    held: Arc<Held>,
     stop: Option<oneshot::Sender<()>>,
     refreshing: Option<JoinHandle<()>>,
 }
@@ -119,7 +125,13 @@ impl Object {
                 None => self.unchanged_for_write(&found.metadata),
             },
         };
-        Ok(place.claim(options).await?.then(|| Lease::hold(place)))
+        let began = Moment::now();
+        if !place.claim(options).await? {
+            return Ok(None);
+        }
+        let lease = Lease::hold(place, began);
+        self.guard.watch(&lease.held);
+        Ok(Some(lease))
     }
 
     /// Who has it and may be alive; `None` if it is nobody's any more.
@@ -220,22 +232,30 @@ impl Place {
         serde_json::to_vec(&self.mine).unwrap_or_default()
     }
 
-    /// Writes it anew now and then, until it is told to stop, or finds that somebody else has it.
-    async fn refresh(self, mut stopped: oneshot::Receiver<()>) {
+    /// Writes it anew now and then, until it is told to stop, or somebody else may have it.
+    async fn refresh(self, held: Arc<Held>, mut stopped: oneshot::Receiver<()>) {
         while tokio::time::timeout(self.pace.refresh, &mut stopped).await.is_err() {
-            match self.is_mine().await {
-                Ok(true) => {
-                    if let Err(error) = self.write().await {
-                        tracing::warn!("the lock could not be refreshed: {error}");
-                    }
-                }
-                Ok(false) => {
-                    tracing::error!("the lock was taken away: {} must not be collected twice at once", key());
-                    return;
-                }
-                Err(error) => tracing::warn!("the lock could not be looked at: {error}"),
+            if let Err(error) = self.write_anew(&held).await {
+                tracing::warn!("the lock could not be refreshed: {error}");
+            }
+            if !held.is_sure() {
+                tracing::error!("the lock {} ran out or was taken away: nothing more is removed", key());
+                return;
             }
         }
+    }
+
+    async fn write_anew(&self, held: &Held) -> Result<(), StorageError> {
+        let began = Moment::now();
+        if !self.is_mine().await? {
+            held.lose();
+        }
+        // Who has slept between the look and here must not write over another's.
+        if held.is_sure() {
+            self.write().await?;
+            held.written(began);
+        }
+        Ok(())
     }
 
     /// Removes it, if it is still there and no other's; with all that a bucket keeps of it.
@@ -258,10 +278,12 @@ impl Place {
 }
 
 impl Lease {
-    fn hold(place: Place) -> Self {
+    /// `began` is a moment before it was claimed.
+    fn hold(place: Place, began: Moment) -> Self {
+        let held = Arc::new(Held::new(began, place.pace.sure));
         let (stop, stopped) = oneshot::channel();
-        let refreshing = tokio::spawn(place.clone().refresh(stopped));
-        Self { place: Some(place), stop: Some(stop), refreshing: Some(refreshing) }
+        let refreshing = tokio::spawn(place.clone().refresh(Arc::clone(&held), stopped));
+        Self { place: Some(place), held, stop: Some(stop), refreshing: Some(refreshing) }
     }
 
     /// Gives the lock back. What fails is told and forgotten: the next one waits until the lock is stale.
@@ -298,7 +320,11 @@ mod tests {
 
     use super::*;
 
-    const QUICK: Pace = Pace { refresh: Duration::from_millis(20), settle: Duration::from_millis(50) };
+    const QUICK: Pace = Pace {
+        refresh: Duration::from_millis(20),
+        settle: Duration::from_millis(50),
+        sure: Duration::from_secs(60),
+    };
 
     fn place(operator: &Operator, number: u64) -> Place {
         Place { operator: operator.clone(), bucket: None, mine: Holder::new(number), pace: QUICK }
@@ -334,16 +360,28 @@ mod tests {
         let operator = memory();
         let (mine, other) = (place(&operator, 1), place(&operator, 2));
         mine.write().await.unwrap();
-        let (_stop, stopped) = oneshot::channel();
-        let refreshing = tokio::spawn(mine.clone().refresh(stopped));
+        let lease = Lease::hold(mine.clone(), Moment::now());
         tokio::time::sleep(QUICK.refresh * 3).await;
-        assert!(!refreshing.is_finished());
+        assert!(lease.held.is_sure());
         other.write().await.unwrap();
-        refreshing.await.unwrap();
+        tokio::time::sleep(QUICK.refresh * 3).await;
+        assert!(!lease.held.is_sure());
         mine.remove().await.unwrap();
         assert!(other.is_mine().await.unwrap());
         other.remove().await.unwrap();
         assert!(other.look().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_ran_out_is_not_written_again_though_nobody_has_taken_it() {
+        let operator = memory();
+        let mine = place(&operator, 1);
+        let held = Held::new(Moment::now(), Duration::ZERO);
+        mine.write().await.unwrap();
+        let before = mine.look().await.unwrap().unwrap().metadata.last_modified();
+        mine.write_anew(&held).await.unwrap();
+        assert!(!held.is_sure());
+        assert_eq!(mine.look().await.unwrap().unwrap().metadata.last_modified(), before);
     }
 
     #[test]

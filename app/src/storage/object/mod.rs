@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 
 use self::failure::failed;
+use self::held::Guard;
 use self::listing::{Listing, Manner, entry, odd};
 use self::s3::{Bucket, Doomed, Mark, Versioning, again};
 use self::transport::Counter;
@@ -30,6 +31,7 @@ use super::{
 
 mod copies;
 mod failure;
+mod held;
 mod leftovers;
 mod listing;
 pub(super) mod lock;
@@ -102,6 +104,7 @@ pub struct Object {
     breadth: Breadth,
     versioning: OnceCell<Versioning>,
     was_checked: AtomicBool,
+    guard: Guard,
     numbers: AtomicU64,
 }
 
@@ -214,6 +217,11 @@ impl Object {
     /// Removes through opendal: in batches, and one by one where a batch fails, to learn which of it.
     async fn delete(&self, doomed: Vec<(String, DeleteOptions)>) -> Vec<(String, StorageError)> {
         let batches = doomed.chunks(self.kind.batch()).map(|batch| async move {
+            let lost = |(key, _): &(String, _)| self.guard.check(key).err().map(|error| (key.clone(), error));
+            let lost: Vec<_> = batch.iter().filter_map(lost).collect();
+            if !lost.is_empty() {
+                return lost;
+            }
             let all = self.operator.delete_iter(batch.to_vec()).await;
             if all.is_ok() { Vec::new() } else { self.delete_singly(batch).await }
         });

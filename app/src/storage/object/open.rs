@@ -12,6 +12,7 @@ use reqsign_core::{Context, ProvideCredential, ProvideCredentialChain, Signer, S
 use reqsign_file_read_tokio::TokioFileRead;
 use tokio::sync::OnceCell;
 
+use super::held::Guard;
 use super::s3::{Bucket, FIRST_DELAY, RETRIES};
 use super::transport::{Certificates, Counted, Counter};
 use super::{Breadth, Kind, Object};
@@ -113,6 +114,7 @@ fn object(kind: Kind, surroundings: &Surroundings, location: String, operators: 
         breadth: Breadth::default(),
         versioning: OnceCell::new(),
         was_checked: AtomicBool::new(false),
+        guard: Guard::default(),
         numbers: AtomicU64::new(0),
     }
 }
@@ -144,7 +146,9 @@ fn open_s3(spec: &S3, environment: &BTreeMap<String, String>) -> Result<Object, 
         }
     };
     let operators = [surroundings.operator(builder(&spec.root))?, surroundings.operator(builder(""))?];
+    let guard = Guard::default();
     let bucket = Bucket {
+        guard: guard.clone(),
         transport: surroundings.transport.clone(),
         signer: Signer::new(
             surroundings.context.clone(),
@@ -158,7 +162,11 @@ fn open_s3(spec: &S3, environment: &BTreeMap<String, String>) -> Result<Object, 
         root: if spec.root.is_empty() { String::new() } else { format!("{}/", spec.root) },
     };
     let location = location("s3", &spec.bucket, &spec.root);
-    Ok(Object { bucket: Some(Arc::new(bucket)), ..object(Kind::S3, &surroundings, location, operators) })
+    Ok(Object {
+        bucket: Some(Arc::new(bucket)),
+        guard,
+        ..object(Kind::S3, &surroundings, location, operators)
+    })
 }
 
 /// With its scheme, without a `/` at its end.

@@ -13,6 +13,7 @@ use reqsign_core::Signer;
 use sha2::Sha256;
 
 use super::failure::{answered, failed};
+use super::held::Guard;
 use super::xml::{Record, parse};
 use crate::storage::StorageError;
 
@@ -31,6 +32,8 @@ pub(super) struct Bucket {
     pub address: String,
     /// What every key begins with: empty, or with a `/` at its end.
     pub root: String,
+    /// Asked before anything is removed.
+    pub guard: Guard,
 }
 
 impl std::fmt::Debug for Bucket {
@@ -155,6 +158,7 @@ impl Bucket {
 
     async fn delete_once(&self, doomed: &[Doomed]) -> Result<Vec<(Doomed, StorageError)>, StorageError> {
         let key = doomed.first().map_or("", |first| first.key.as_str());
+        self.guard.check(key)?;
         let ask = Ask { body: self.doomed_xml(doomed), ..Ask::new(Method::POST, "delete") };
         let answer = self.send(&ask, key).await?;
         let (_, records) = read_xml(key, &answer)?;
@@ -366,6 +370,7 @@ pub(super) fn again(error: &StorageError) -> StorageError {
         StorageError::Io { key, source } => {
             StorageError::Other { key: key.clone(), message: source.to_string() }
         }
+        StorageError::LockLost { key } => StorageError::LockLost { key: key.clone() },
     }
 }
 
