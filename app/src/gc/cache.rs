@@ -5,35 +5,40 @@
 //! set of digests. <https://github.com/distribution/distribution/blob/v3.1.1/registry/storage/cache/redis/redis.go>
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::path::PathBuf;
 
 use clean_registry_core::gc::Garbage;
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncCommands as _, AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo,
-    IntoConnectionInfo as _, RedisError,
-};
+use redis::{AsyncCommands as _, RedisError};
 use thiserror::Error;
 
 use crate::runtime::config::Redis;
 
+mod servers;
+
 /// Keys that are asked for, or removed, at once.
 const BATCH: usize = 1000;
-/// How long it may take to answer one question.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Where it is when only a port is said, and the port when none is.
-const HOST: &str = "localhost";
-const PORT: u16 = 6379;
 
 /// Why the cache cannot be told to forget.
 #[derive(Debug, Error)]
 pub enum CacheError {
-    /// A kind of Redis that is not spoken to.
-    #[error("the registry's cache is in Redis {0}, which is not supported")]
-    Unsupported(&'static str),
     /// It is configured, and nothing says where it is.
     #[error("the registry's configuration names no Redis for its cache")]
     NoAddress,
+    /// What TLS with it is secured by cannot be read.
+    #[error("the registry's cache in Redis: {}: {source}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No sentinel knows it.
+    #[error("the registry's cache in Redis: none of the sentinels knows a master {0}")]
+    NoMaster(String),
+    /// Keys are on their way from one server to another, and may be seen on neither.
+    #[error("the registry's cache in Redis: the cluster at {0} is moving keys")]
+    Moving(String),
     /// It does not answer, or not as it should.
     #[error("the registry's cache in Redis at {address}: {source}")]
     Redis {
@@ -49,13 +54,14 @@ impl CacheError {
     #[must_use]
     pub const fn hint(&self) -> &'static str {
         match self {
-            Self::Unsupported(_) => {
-                "nothing was removed; stop the registry, collect its storage alone (--storage), and flush Redis before it starts again"
-            }
             Self::NoAddress => {
                 "nothing was removed; the registry would not start with this configuration either"
             }
-            Self::Redis { .. } => {
+            Self::Certificate { .. } => {
+                "nothing was removed; the files that redis.tls of the registry's configuration names are read on this host"
+            }
+            Self::Moving(_) => "nothing was removed; run it again when the cluster has been resharded",
+            Self::NoMaster(_) | Self::Redis { .. } => {
                 "nothing was removed; the registry's cache must be reachable from here, or the next push would be broken by what it \
                  still tells"
             }
@@ -64,31 +70,20 @@ impl CacheError {
 }
 
 /// A cache that can be told to forget.
-#[derive(Debug, Clone)]
-pub struct RedisCache {
-    client: Client,
-    address: String,
-}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisCache(Redis);
 
 impl RedisCache {
     /// Connects, so that it is known to answer before anything is removed.
     ///
     /// # Errors
-    /// When it does not answer, or is of a kind that is not spoken to.
+    /// When it does not answer.
     pub async fn connect(config: Option<&Redis>) -> Result<Self, CacheError> {
         let config = config.ok_or(CacheError::NoAddress)?;
-        if config.master.is_some() {
-            return Err(CacheError::Unsupported("behind sentinels"));
+        for server in servers::find(config).await? {
+            server.connect().await?;
         }
-        if config.tls {
-            return Err(CacheError::Unsupported("over TLS"));
-        }
-        let [address] = &config.addresses[..] else { return Err(CacheError::Unsupported("in a cluster")) };
-        let failed = |source| CacheError::Redis { address: address.clone(), source };
-        let client = Client::open(info(config, address).map_err(failed)?).map_err(failed)?;
-        let cache = Self { client, address: address.clone() };
-        cache.connection().await?;
-        Ok(cache)
+        Ok(Self(config.clone()))
     }
 
     /// Makes it forget what is gone, in every repository. What it knows of all else stays.
@@ -96,32 +91,37 @@ impl RedisCache {
     /// # Errors
     /// When it does not answer: it may still know some of it.
     pub async fn forget(&self, gone: &Gone) -> Result<(), CacheError> {
-        let failed = |source| CacheError::Redis { address: self.address.clone(), source };
-        let mut connection = self.connection().await?;
-        let mut cursor = 0_u64;
-        loop {
-            let scan = redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(BATCH).to_owned();
-            let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await.map_err(failed)?;
-            let doomed: Vec<&String> = keys.iter().filter(|key| gone.is_about(key)).collect();
-            if !doomed.is_empty() {
-                connection.del::<_, ()>(doomed).await.map_err(failed)?;
-            }
-            for set in keys.iter().filter(|key| is_set(key) && !gone.is_about(key)) {
-                forget_members(&mut connection, set, gone).await.map_err(failed)?;
-            }
-            cursor = next;
-            if cursor == 0 {
-                return Ok(());
-            }
+        // Which servers it is may have changed since.
+        for server in servers::find(&self.0).await? {
+            let mut connection = server.connect().await?;
+            let forgotten = forget_at(&mut connection, gone).await;
+            forgotten.map_err(|source| server.failed(source))?;
         }
+        Ok(())
     }
+}
 
-    async fn connection(&self) -> Result<MultiplexedConnection, CacheError> {
-        let patient = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE));
-        let connected = self.client.get_multiplexed_async_connection_with_config(&patient).await;
-        connected.map_err(|source| CacheError::Redis { address: self.address.clone(), source })
+async fn forget_at(connection: &mut MultiplexedConnection, gone: &Gone) -> Result<(), RedisError> {
+    let mut cursor = 0_u64;
+    loop {
+        let scan = redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(BATCH).to_owned();
+        let (next, keys): (u64, Vec<String>) = scan.query_async(connection).await?;
+        let (doomed, others): (Vec<&String>, Vec<_>) = keys.iter().partition(|key| gone.is_about(key));
+        // One by one: a server of a cluster takes no command about several keys.
+        let mut removal = redis::pipe();
+        for key in &doomed {
+            removal.del(*key).ignore();
+        }
+        if !doomed.is_empty() {
+            removal.query_async::<()>(connection).await?;
+        }
+        for set in others.into_iter().filter(|key| is_set(key)) {
+            forget_members(connection, set, gone).await?;
+        }
+        cursor = next;
+        if cursor == 0 {
+            return Ok(());
+        }
     }
 }
 
@@ -190,29 +190,6 @@ fn is_set(key: &str) -> bool {
     matches!(key.split("::").collect::<Vec<_>>()[..], ["repository", _, "blobs"])
 }
 
-/// A host and a port as Go takes them: `host:port`, `[::1]:port`, `:port`, `host`.
-fn host_and_port(address: &str) -> (&str, u16) {
-    let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().unwrap_or(PORT)),
-        None => (address, PORT),
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    (if host.is_empty() { HOST } else { host }, port)
-}
-
-fn info(config: &Redis, address: &str) -> Result<ConnectionInfo, RedisError> {
-    let (host, port) = host_and_port(address);
-    let info = ConnectionAddr::Tcp(host.to_owned(), port).into_connection_info()?;
-    let mut login = redis::RedisConnectionInfo::default().set_db(i64::from(config.database));
-    if let Some(username) = &config.username {
-        login = login.set_username(username);
-    }
-    if let Some(password) = &config.password {
-        login = login.set_password(password.expose());
-    }
-    Ok(info.set_redis_settings(login))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,17 +219,5 @@ mod tests {
             assert!(!gone.is_about(key), "{key}");
         }
         assert!(is_set("repository::team/app::blobs") && !is_set("blobs") && !is_set("blobs::sha256:aa"));
-    }
-
-    #[test]
-    fn an_address_is_read_as_the_registry_reads_it() {
-        for (address, read) in [
-            ("redis:6380", ("redis", 6380)),
-            ("redis", ("redis", 6379)),
-            (":6380", ("localhost", 6380)),
-            ("[::1]:6380", ("::1", 6380)),
-        ] {
-            assert_eq!(host_and_port(address), read);
-        }
     }
 }

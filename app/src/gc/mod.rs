@@ -290,8 +290,8 @@ pub struct Collection<'a> {
     pub let_go: LetGo,
     /// How long a request may be under way in the registry, where it is not restarted.
     pub wait: Duration,
-    /// The registry's cache of blob descriptors outside of its process.
-    pub cache: Option<&'a RedisCache>,
+    /// The caches of blob descriptors outside of the registries' processes.
+    pub caches: &'a [RedisCache],
     /// What manifests list, as far as it was read before.
     pub memory: Option<&'a ReferencesFile>,
     /// The journal.
@@ -415,19 +415,21 @@ impl Collection<'_> {
 
     /// A cache that goes on telling of a blob that is gone breaks the next push (FACTS section 4.3).
     async fn forget(&self, garbage: &Garbage) -> Result<(), GcError> {
-        match self.cache {
-            Some(cache) => Ok(cache.forget(&Gone::of(garbage)).await?),
-            None => Ok(()),
+        for cache in self.caches {
+            cache.forget(&Gone::of(garbage)).await?;
         }
+        Ok(())
     }
 
     /// One that is closed by being read-only was asked meanwhile, and may have learned anew of what was about to go.
     async fn forget_again(&self, gone: &Gone, outcome: &mut Outcome) {
-        let Some(cache) = self.cache else { return };
-        if let Err(error) = cache.forget(gone).await {
-            let trouble =
-                format!("{error}; flush it by hand: until then a push may be broken by what it still tells");
-            outcome.troubles.push(trouble);
+        for cache in self.caches {
+            if let Err(error) = cache.forget(gone).await {
+                let trouble = format!(
+                    "{error}; flush it by hand: until then a push may be broken by what it still tells"
+                );
+                outcome.troubles.push(trouble);
+            }
         }
     }
 

@@ -88,7 +88,7 @@ impl Collection<'_> {
                 tokio::time::sleep(self.wait).await;
             }
         }
-        if self.cache.is_some() {
+        if !self.caches.is_empty() {
             self.forget(garbage).await?;
             tokio::time::sleep(self.wait).await;
         }

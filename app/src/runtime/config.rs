@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -54,8 +55,21 @@ pub struct Redis {
     pub database: u32,
     /// `redis.mastername`: what the sentinels call the one that is written to. Only 3.x has it.
     pub master: Option<String>,
-    /// Whether one speaks TLS with it: `redis.tls.enabled` of 2.x, any `redis.tls` of 3.x.
-    pub tls: bool,
+    /// `redis.sentinelusername`.
+    pub sentinel_username: Option<String>,
+    /// `redis.sentinelpassword`.
+    pub sentinel_password: Option<Secret>,
+    /// How one speaks TLS with it, if one does: `redis.tls.enabled` of 2.x; of 3.x where `redis.tls` names a file.
+    pub tls: Option<RedisTls>,
+}
+
+/// What TLS with Redis is secured by: `redis.tls` of Distribution 3.x.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RedisTls {
+    /// `certificate` and `key`: who the registry is. One without the other is not used.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// `rootcas`: whom it trusts; the system's authorities where there are none.
+    pub authorities: Vec<PathBuf>,
 }
 
 /// What concerns a cleaner in the configuration of a registry.
@@ -222,11 +236,6 @@ fn redis(section: &Map<String, Value>) -> Option<Redis> {
     if addresses.is_empty() {
         addresses.extend(text(section, "addrs").or_else(|| text(section, "addr")));
     }
-    let tls = section.get("tls").and_then(Value::as_object);
-    let is_on = |tls: &Map<String, Value>| match tls.get("enabled") {
-        Some(enabled) => is_true(Some(enabled)),
-        None => !tls.is_empty(),
-    };
     (!addresses.is_empty()).then(|| Redis {
         addresses,
         username: text(section, "username"),
@@ -237,8 +246,20 @@ fn redis(section: &Map<String, Value>) -> Option<Redis> {
             .and_then(|db| u32::try_from(db).ok())
             .unwrap_or(0),
         master: text(section, "mastername"),
-        tls: tls.is_some_and(is_on),
+        sentinel_username: text(section, "sentinelusername"),
+        sentinel_password: scalar(section, "sentinelpassword").map(Secret::new),
+        tls: section.get("tls").and_then(Value::as_object).and_then(redis_tls),
     })
+}
+
+fn redis_tls(section: &Map<String, Value>) -> Option<RedisTls> {
+    let file = |name| text(section, name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let (certificate, key) = (file("certificate"), file("key"));
+    let authorities = section.get("rootcas").and_then(Value::as_array).into_iter().flatten();
+    let authorities: Vec<PathBuf> = authorities.filter_map(Value::as_str).map(PathBuf::from).collect();
+    let is_named = certificate.is_some() || key.is_some() || !authorities.is_empty();
+    let is_on = is_named || is_true(section.get("enabled"));
+    is_on.then(|| RedisTls { client: certificate.zip(key), authorities })
 }
 
 /// A text, or what YAML made of one: a password may look like a number.
@@ -375,19 +396,28 @@ mod tests {
             password: Some(Secret::new("hush")),
             database: 3,
             master: None,
-            tls: true,
+            sentinel_username: None,
+            sentinel_password: None,
+            tls: Some(RedisTls::default()),
         };
         assert_eq!(old, Some(expected));
-        let new = "redis:\n  addrs: [one:1, two:2]\n  username: u\n  password: 123\n  mastername: m\n";
+        let new = "redis:\n  addrs: [one:1, two:2]\n  username: u\n  password: 123\n  mastername: m\n  sentinelpassword: 7\n";
         let new = redis(new, &[("REGISTRY_REDIS_DB", "2"), ("REGISTRY_REDIS_ADDRS", "[three:3]")]).unwrap();
-        assert_eq!((new.addresses, new.database, new.tls), (vec!["three:3".to_owned()], 2, false));
+        assert_eq!((new.addresses, new.database, new.tls), (vec!["three:3".to_owned()], 2, None));
         assert_eq!((new.username.as_deref(), new.password), (Some("u"), Some(Secret::new("123"))));
-        assert_eq!(new.master.as_deref(), Some("m"));
+        assert_eq!((new.master.as_deref(), new.sentinel_password), (Some("m"), Some(Secret::new("7"))));
         let by_variable =
             redis("", &[("REGISTRY_REDIS_ADDR", "cache:6379"), ("REGISTRY_REDIS_PASSWORD", "p")]);
         assert_eq!(by_variable.unwrap().password, Some(Secret::new("p")));
-        assert!(redis("redis:\n  addrs: [a:1]\n  tls: {certificate: /c, key: /k}\n", &[]).unwrap().tls);
-        assert!(!redis("redis:\n  addr: a:1\n  tls: {enabled: false}\n", &[]).unwrap().tls);
+        let tls = |tls: &str| redis(&format!("redis:\n  addrs: [a:1]\n  tls: {tls}\n"), &[]).unwrap().tls;
+        let with = |client: Option<(&str, &str)>, authorities: &[&str]| {
+            let client = client.map(|(certificate, key)| (certificate.into(), key.into()));
+            Some(RedisTls { client, authorities: authorities.iter().map(PathBuf::from).collect() })
+        };
+        assert_eq!(tls("{certificate: /c, key: /k}"), with(Some(("/c", "/k")), &[]));
+        assert_eq!(tls("{certificate: /c, rootcas: [/a, /b]}"), with(None, &["/a", "/b"]));
+        assert_eq!(tls("{enabled: false}"), None);
+        assert_eq!(tls("{certificate: ''}"), None);
         assert_eq!(redis("redis: {db: 1}\n", &[]), None);
         assert_eq!(redis("", &[]), None);
     }

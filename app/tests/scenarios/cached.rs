@@ -37,8 +37,11 @@ async fn deleted(stage: &Stage, name: &str) -> Built {
 }
 
 async fn what_is_collected_is_forgotten(generation: Generation, password: Option<&'static str>) {
-    let redis = Redis::start(password);
-    let stage = stage(generation, &redis, password);
+    is_forgotten(generation, &Redis::start(password), password).await;
+}
+
+async fn is_forgotten(generation: Generation, redis: &Redis, password: Option<&str>) {
+    let stage = stage(generation, redis, password);
     let kept = image("kept");
     stage.client.push_as("other", "v1", &kept).await;
     for way in [Way::Barrier, Way::Quarantine, Way::Restarted, Way::Offline] {
@@ -81,6 +84,46 @@ async fn a_cache_in_redis_forgets_what_registry_3_lost() {
 #[ignore = "needs Distribution 3.1 and Redis: run scripts/test"]
 async fn a_cache_in_redis_behind_a_password_is_no_other() {
     what_is_collected_is_forgotten(V3, Some(PASSWORD)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Distribution 3.1 and Redis: run scripts/test"]
+async fn a_cache_in_redis_over_tls_is_no_other() {
+    is_forgotten(V3, &Redis::secured(), None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Distribution 3.1 and Redis: run scripts/test"]
+async fn a_cache_in_redis_behind_a_sentinel_is_no_other() {
+    is_forgotten(V3, &Redis::behind_a_sentinel(), None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Distribution 3.1 and Redis: run scripts/test"]
+async fn a_cache_in_a_cluster_of_redis_is_no_other() {
+    is_forgotten(V3, &Redis::cluster().await, None).await;
+}
+
+/// The configuration that is named tells of one, the process of this host of the other.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs docker-registry 2.8, Distribution 3.1 and Redis: run scripts/test"]
+async fn two_registries_over_one_storage_forget_each_in_its_own_redis() {
+    let (one, other) = (Redis::start(None), Redis::start(None));
+    let stage = stage(V2, &one, None);
+    let second = stage.second(V3, IN_REDIS, &other.section(V3, None));
+    let built = deleted(&stage, "warm").await;
+    let layer = Digest::of(&built.blobs[0]).to_string();
+    let asked = second.client.get(&format!("/v2/app/blobs/{layer}")).await;
+    assert_eq!(asked.status(), StatusCode::OK);
+    let key = format!("blobs::{layer}");
+    for redis in [&one, &other] {
+        assert!(redis.keys().await.contains(&key), "the cache is not warm");
+    }
+    stage.collect(Way::Quarantine, &["--untagged"]).with_code(0);
+    stage.has_nothing_of("app", &built);
+    for redis in [&one, &other] {
+        assert!(!redis.keys().await.contains(&key));
+    }
 }
 
 /// Its bytes stay for the other repository; where it was removed, the registry must not count on it.
@@ -127,6 +170,22 @@ async fn a_redis_that_cannot_be_asked_is_refused() {
     }
 }
 
+/// The registry itself reads the files when it starts, and not again.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Distribution 3.1 and Redis: run scripts/test"]
+async fn a_redis_whose_certificates_cannot_be_read_is_refused() {
+    let redis = Redis::secured();
+    let stage = stage(V3, &redis, None);
+    let (authority, _, _) = redis.files().unwrap();
+    let garbage = stage.garbage("app", "garbage").await;
+    stage.client.push_as("app", "v1", &image("kept")).await;
+    a_moment();
+    fs::rename(&authority, authority.with_extension("gone")).unwrap();
+    let ended = stage.collect(Way::Quarantine, &[]).with_code(6);
+    assert!(ended.stderr.contains("ca.crt: No such file"), "{ended:?}");
+    assert!(stage.stores(&garbage));
+}
+
 async fn is_refused(stage: &Stage, why: &str) {
     let garbage = stage.garbage("app", "garbage").await;
     stage.client.push_as("app", "v1", &with_layer("kept", &noise("kept", 500))).await;
@@ -155,8 +214,8 @@ async fn a_redis_that_ends_during_the_collection_costs_nothing() {
         let stop = fs::read_to_string(stage.path("stop.sh")).unwrap();
         let end = format!(
             "kill -TERM {}\nwhile (exec 3<>/dev/tcp/127.0.0.1/{}) 2>/dev/null; do sleep 0.02; done\n",
-            redis.server.pid(),
-            redis.server.port
+            redis.servers[0].pid(),
+            redis.servers[0].port
         );
         fs::write(stage.path("stop.sh"), format!("{end}{stop}")).unwrap();
         let before = stage.tree();

@@ -119,7 +119,7 @@ impl World {
             wishes,
             let_go: LetGo::default(),
             wait: Duration::ZERO,
-            cache: None,
+            caches: &[],
             memory: None,
             log: &log,
             interrupt: &Interrupt::listen(),

@@ -73,7 +73,7 @@ impl Drop for Server {
 }
 
 /// Not every server tells the port that the system gave it: one that was free a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
