@@ -2,6 +2,7 @@
 //!
 //! Nothing but a registry that takes no writes makes a plain sweep safe: a grace period cannot (FACTS section 4.2).
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use clean_registry_core::journal::Record;
 use thiserror::Error;
 
-use super::processes::{self, Processes};
+use super::processes::{self, Life, Processes};
 use crate::registry::{Error as RegistryError, Reader, Refusal, Writer};
 use crate::runtime::docker::{self, Container};
 use crate::state::{RunLog, StateError};
@@ -31,6 +32,9 @@ pub enum ClosingError {
     /// It took writes although it was to be closed.
     #[error("the registry was opened by somebody else during the collection: {0}")]
     OpenedMeanwhile(String),
+    /// It was to be restarted, and is still the same process.
+    #[error("a registry was not restarted: {0}")]
+    NotRestarted(String),
     /// Whether it takes writes cannot be told.
     #[error("whether a registry writes to {0} cannot be told from here")]
     Unknown(String),
@@ -63,6 +67,9 @@ impl ClosingError {
                  --close-command and --open-command with --mode barrier; or --mode quarantine"
             }
             Self::Hidden(_) => "run this as root, or as the user the registry runs as",
+            Self::NotRestarted(_) => {
+                "every registry that stores there must be restarted, or none with --wait; what was hidden is back"
+            }
             Self::OpenedMeanwhile(_) => "images pushed during the collection should be pushed again",
             Self::Unknown(_) => {
                 "name the registry's URL, container or configuration; or stop it and say so with --mode offline"
@@ -151,6 +158,30 @@ impl Watch {
             // The address may be wrong, or not for this host: that nobody answers shows nothing.
             Err(Refusal::Other(RegistryError::Unreachable { .. })) => Seen::Unknown,
             _ => Seen::Open(format!("{host} answers, and is not read-only")),
+        }
+    }
+
+    /// The processes of this host that write there, or may.
+    #[must_use]
+    pub fn writers(&self) -> BTreeMap<Life, String> {
+        self.directory.as_deref().map(processes::storing_in).unwrap_or_default().writers()
+    }
+
+    /// Sees to it that none of these is at work any more: a request that one had begun may still count on what it was told.
+    ///
+    /// # Errors
+    /// When one still is after a while.
+    pub async fn outlive(&self, writers: &BTreeMap<Life, String>) -> Result<(), ClosingError> {
+        let began = Instant::now();
+        loop {
+            let still = self.writers();
+            let Some(((pid, _), command)) = still.iter().find(|(life, _)| writers.contains_key(life)) else {
+                return Ok(());
+            };
+            if began.elapsed() > PATIENCE {
+                return Err(ClosingError::NotRestarted(format!("process {pid} (`{command}`)")));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 

@@ -55,6 +55,28 @@ pub struct Processes {
     pub hidden: Vec<(u32, String)>,
 }
 
+/// What tells a process from another that has its number later: the number, and when it began, in ticks since the host did.
+pub type Life = (u32, u64);
+
+impl Processes {
+    /// Those that write there, or may, with what they were started with, for people.
+    #[must_use]
+    pub fn writers(self) -> BTreeMap<Life, String> {
+        let using = self.using.into_iter().filter(Process::may_write);
+        let using = using.map(|process| (process.pid, process.command));
+        let life = |(pid, command)| Some(((pid, began(pid)?), command));
+        using.chain(self.hidden).filter_map(life).collect()
+    }
+}
+
+/// `None` if it has ended. <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>
+fn began(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it, in parentheses, may hold anything.
+    let (_, after) = stat.rsplit_once(')')?;
+    after.split_whitespace().nth(19)?.parse().ok()
+}
+
 /// Looks at every process of this host.
 #[must_use]
 pub fn storing_in(directory: &Path) -> Processes {
@@ -143,6 +165,15 @@ fn environment(path: &Path) -> Option<BTreeMap<String, String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_began_once_and_one_that_is_not_there_did_not() {
+        let own = began(std::process::id());
+        assert!(own.is_some_and(|ticks| ticks > 0));
+        assert_eq!(own, began(std::process::id()));
+        assert_ne!(own, began(1));
+        assert_eq!(began(u32::MAX), None);
+    }
 
     #[test]
     fn a_registry_is_known_by_how_it_is_started() {
