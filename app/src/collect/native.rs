@@ -58,7 +58,7 @@ pub struct Native {
     wishes: Wishes,
     wait: Duration,
     found_at: Timestamp,
-    cache: Option<RedisCache>,
+    caches: Vec<RedisCache>,
     memory: Option<ReferencesFile>,
     interrupt: Interrupt,
     lock: StorageLock,
@@ -99,11 +99,7 @@ impl Native {
         tracing::info!("collecting {} in mode {mode}: {why}", storage.location());
         let default = if storage.directory().is_some() { WAIT_LOCAL } else { WAIT_OBJECTS };
         let wait = section.wait.map_or(default, |wait| Duration::from_secs(wait.0.0));
-        let redis = registries.iter().find(|registry| registry.cache == Cache::Redis);
-        let cache = match redis {
-            Some(registry) => Some(RedisCache::connect(registry.redis.as_ref()).await?),
-            None => None,
-        };
+        let caches = outside(&registries).await?;
         let found_at = storage.now().await?;
         Ok(move |lock| Self {
             storage,
@@ -113,7 +109,7 @@ impl Native {
             wishes,
             wait,
             found_at,
-            cache,
+            caches,
             memory,
             interrupt,
             lock,
@@ -138,7 +134,7 @@ impl Native {
             wishes: Config::empty().wishes(),
             wait: WAIT_LOCAL,
             found_at: storage.now().await?,
-            cache: None,
+            caches: Vec::new(),
             memory: None,
             storage,
             interrupt,
@@ -169,7 +165,7 @@ impl Native {
             wishes: self.wishes.clone(),
             wait: self.wait,
             let_go: LetGo { blobs: deleted, since },
-            cache: self.cache.as_ref(),
+            caches: &self.caches,
             memory: self.memory.as_ref(),
             log,
             interrupt: &self.interrupt,
@@ -277,13 +273,30 @@ fn refuse_another_storage(setting: &Setting, storage: &dyn Storage) -> Result<()
     }
 }
 
-/// The configurations of the registries that store there: the one that is known, or those of the processes of this host.
+/// The configurations of the registries that store there: the one that is known, and those of the processes of this host.
 fn configurations(setting: &Setting, storage: &dyn Storage) -> Vec<RegistryConfig> {
-    if let Some(registry) = &setting.registry {
-        return vec![registry.clone()];
-    }
     let using = storage.directory().map(processes::storing_in).unwrap_or_default().using;
-    using.into_iter().map(|process| process.config).collect()
+    setting.registry.iter().cloned().chain(using.into_iter().map(|process| process.config)).collect()
+}
+
+/// The caches of these registries in Redis, each connected to once.
+///
+/// # Errors
+/// As [`RedisCache::connect`].
+async fn outside(registries: &[RegistryConfig]) -> Result<Vec<RedisCache>, GcError> {
+    let cached = registries.iter().filter(|registry| registry.cache == Cache::Redis);
+    let mut servers: Vec<_> = Vec::new();
+    for registry in cached {
+        let server = registry.redis.as_ref();
+        if !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+    let mut caches = Vec::new();
+    for server in servers {
+        caches.push(RedisCache::connect(server).await?);
+    }
+    Ok(caches)
 }
 
 /// One registry with a cache in memory is enough.

@@ -51,7 +51,7 @@ async fn sweep(store: &Store) -> BTreeMap<Digest, Bytes> {
         wishes: BLOBS,
         let_go: LetGo::default(),
         wait: Duration::ZERO,
-        cache: None,
+        caches: &[],
         memory: None,
         log: &log,
         interrupt: &Interrupt::listen(),

@@ -66,6 +66,16 @@ impl Stage {
         stage
     }
 
+    /// The same over the storage of another.
+    pub fn over(self, other: &Self) -> Self {
+        self.stop();
+        let config = fs::read_to_string(self.path("registry.yml")).unwrap();
+        let (own, theirs) = (self.store.root().to_str().unwrap(), other.store.root().to_str().unwrap());
+        fs::write(self.path("registry.yml"), config.replace(own, theirs)).unwrap();
+        self.start();
+        self
+    }
+
     fn write_files(&self, generation: Generation, lines: &str, sections: &str) {
         let config = format!(
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n{lines}  \
