@@ -225,7 +225,7 @@ pub fn decide(stored: &Stored, known: &Known, removed: &Removed, settings: &Sett
     let garbage = Garbage {
         blobs: old_blobs(stored, &kept, settings),
         manifests,
-        links: links(stored, &kept, settings),
+        links: links(stored, known, &kept, settings),
         uploads: uploads(stored, settings),
         temporary_files: temporary_files(&stored.temporary, settings),
         repositories: empty_repositories(stored, &gone, &gaps, settings)
@@ -234,6 +234,16 @@ pub fn decide(stored: &Stored, known: &Known, removed: &Removed, settings: &Sett
             .collect(),
     };
     Decided { garbage, gaps }
+}
+
+/// The repositories of whose manifests none is known to be unneeded, for something in them that could not be read; `None` among
+/// them stands for all.
+#[must_use]
+pub fn blind(stored: &Stored, known: &Known) -> BTreeSet<Option<RepoName>> {
+    let gaps = all_gaps(stored, known).into_iter().filter(|gap| gap.spares != Spares::Nothing);
+    let untold = |repo: &StoredRepo| repo.tags.values().any(|tag| tag.target.is_none());
+    let untold = stored.repos.iter().filter(|(_, repo)| untold(repo)).map(|(name, _)| Some(name.clone()));
+    gaps.map(|gap| gap.repository).chain(untold).collect()
 }
 
 /// Every blob that some manifest needs which stays when those of `gone` go, the manifests themselves included.
@@ -357,13 +367,16 @@ fn old_blobs(stored: &Stored, kept: &BlobSet, settings: &Settings) -> Vec<Garbag
         .collect()
 }
 
-fn links(stored: &Stored, kept: &BlobSet, settings: &Settings) -> Vec<GarbageLink> {
+/// The links that lead nowhere, or to what goes. One to a blob that is lost and that a manifest lists stays: where the blob is put
+/// back, from a copy or by a disk that is mounted again, the image is whole only with its links.
+fn links(stored: &Stored, known: &Known, kept: &BlobSet, settings: &Settings) -> Vec<GarbageLink> {
     let Some(age) = settings.dangling_links else { return Vec::new() };
     let goes = |blob: BlobId| {
         let StoredBlob { digest, stamp, .. } = stored.blobs.get(blob);
-        stored.blobs.is_absent(blob) || (!kept.contains(blob) && settings.is_old(digest, stamp))
+        !kept.contains(blob) && (stored.blobs.is_absent(blob) || settings.is_old(digest, stamp))
     };
     let aged = Settings { grace: age, ..settings.clone() };
+    let is_due = |digest: Digest, stamp: Stamp| !known.misses(digest) && aged.is_old(digest, stamp);
     let mut links = Vec::new();
     for (name, repo) in &stored.repos {
         let link = |digest: String| GarbageLink { repository: name.clone(), digest };
@@ -371,12 +384,13 @@ fn links(stored: &Stored, kept: &BlobSet, settings: &Settings) -> Vec<GarbageLin
         let to_garbage = to_garbage.map(|(blob, stamp)| (stored.blobs.get(*blob).digest, stamp));
         let old = to_garbage.filter(|(digest, stamp)| aged.is_old(*digest, **stamp));
         links.extend(old.map(|(digest, _)| link(digest.to_string())));
-        let to_nothing = repo.dangling.iter().filter(|(digest, stamp)| aged.is_old(*digest, *stamp));
+        let to_nothing = repo.dangling.iter().filter(|(digest, stamp)| is_due(*digest, *stamp));
         links.extend(to_nothing.map(|(digest, _)| link(digest.to_string())));
         for (alias, target, stamp) in &repo.aliases {
-            // One that says nothing may be repaired; one that says what is not there never can.
-            let leads_nowhere = target.is_some_and(|target| {
-                stored.blobs.find(target).is_none_or(goes) && aged.is_old(target, *stamp)
+            // One that says nothing may be repaired; one that says what is not there never can, unless a manifest asks for it.
+            let leads_nowhere = target.is_some_and(|target| match stored.blobs.find(target) {
+                Some(blob) => goes(blob) && aged.is_old(target, *stamp),
+                None => !known.is_listed_as(alias) && is_due(target, *stamp),
             });
             if leads_nowhere {
                 links.push(link(alias.clone()));

@@ -2,7 +2,6 @@
 //!
 //! Nothing but a registry that takes no writes makes a plain sweep safe: a grace period cannot (FACTS section 4.2).
 
-use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 use clean_registry_core::journal::Record;
 use thiserror::Error;
 
-use super::processes::{self, Life, Processes};
+use super::processes::{self, Process, Processes, Sight};
 use crate::registry::{Error as RegistryError, Reader, Refusal, Writer};
 use crate::runtime::docker::{self, Container};
 use crate::state::{RunLog, StateError};
@@ -32,9 +31,14 @@ pub enum ClosingError {
     /// It took writes although it was to be closed.
     #[error("the registry was opened by somebody else during the collection: {0}")]
     OpenedMeanwhile(String),
-    /// It was to be restarted, and is still the same process.
-    #[error("a registry was not restarted: {0}")]
-    NotRestarted(String),
+    /// What was to restart it did not.
+    #[error("process {pid} was to be restarted, and runs on (`{command}`)")]
+    NotRestarted {
+        /// The process.
+        pid: u32,
+        /// Its command line.
+        command: String,
+    },
     /// Whether it takes writes cannot be told.
     #[error("whether a registry writes to {0} cannot be told from here")]
     Unknown(String),
@@ -67,8 +71,8 @@ impl ClosingError {
                  --close-command and --open-command with --mode barrier; or --mode quarantine"
             }
             Self::Hidden(_) => "run this as root, or as the user the registry runs as",
-            Self::NotRestarted(_) => {
-                "every registry that stores there must be restarted, or none with --wait; what was hidden is back"
+            Self::NotRestarted { .. } => {
+                "nothing was removed; let --close-command and --open-command restart every registry that stores there"
             }
             Self::OpenedMeanwhile(_) => "images pushed during the collection should be pushed again",
             Self::Unknown(_) => {
@@ -161,33 +165,31 @@ impl Watch {
         }
     }
 
-    /// The processes of this host that write there, or may.
+    /// The processes of this host that may write there.
     #[must_use]
-    pub fn writers(&self) -> BTreeMap<Life, String> {
-        self.directory.as_deref().map(processes::storing_in).unwrap_or_default().writers()
+    pub fn writers(&self) -> Vec<Process> {
+        let Some(directory) = &self.directory else { return Vec::new() };
+        processes::storing_in(directory).using.into_iter().filter(Process::may_write).collect()
     }
 
-    /// Sees to it that none of these is at work any more: a request that one had begun may still count on what it was told.
+    /// Waits until none of `before` runs any more: each has been restarted, or ended.
     ///
     /// # Errors
-    /// When one still is after a while.
-    pub async fn outlive(&self, writers: &BTreeMap<Life, String>) -> Result<(), ClosingError> {
+    /// [`ClosingError::NotRestarted`].
+    pub async fn all_restarted(&self, before: &[Process]) -> Result<(), ClosingError> {
         let began = Instant::now();
-        loop {
-            let still = self.writers();
-            let Some(((pid, _), command)) = still.iter().find(|(life, _)| writers.contains_key(life)) else {
-                return Ok(());
-            };
+        while let Some(process) = self.writers().into_iter().find(|process| process.is_one_of(before)) {
             if began.elapsed() > PATIENCE {
-                return Err(ClosingError::NotRestarted(format!("process {pid} (`{command}`)")));
+                return Err(ClosingError::NotRestarted { pid: process.pid, command: process.command });
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        Ok(())
     }
 
     fn look_at_processes(&self) -> Seen {
         let Some(directory) = &self.directory else { return Seen::Unknown };
-        let Processes { using, hidden } = processes::storing_in(directory);
+        let Processes { using, hidden, sight } = processes::storing_in(directory);
         if let Some(process) = using.iter().find(|process| process.may_write()) {
             return Seen::Open(format!("process {} stores there (`{}`)", process.pid, process.command));
         }
@@ -198,22 +200,31 @@ impl Watch {
         }
         match using.first() {
             Some(process) => Seen::Closed(format!("process {} is read-only", process.pid)),
-            None if is_network(directory) => Seen::Unknown,
+            None if sight == Sight::Partial || is_shared(directory) => Seen::Unknown,
             None => Seen::Closed("no registry of this host stores there".to_owned()),
         }
     }
 }
 
-/// On a network file system, registries of other hosts may store, too.
-fn is_network(directory: &std::path::Path) -> bool {
+/// On a file system of the network, of a cluster or of a machine that this one is a guest of, registries of others may store, too.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/magic.h>, and for those that are not in it, as `stat` names them:
+/// <https://github.com/coreutils/coreutils/blob/v9.5/src/stat.c> (`human_fstype`)
+fn is_shared(directory: &std::path::Path) -> bool {
     const NFS: i64 = 0x6969;
     const SMB: [i64; 3] = [0x517b, 0xfe53_4d42, 0xff53_4d42_u32 as i64];
     const FUSE: i64 = 0x6573_5546;
     const CEPH: i64 = 0x00c3_6400;
+    const AFS: [i64; 2] = [0x5346_414f, 0x6b41_4653];
+    const LUSTRE: i64 = 0x0bd0_0bd0;
+    const GPFS: i64 = 0x4750_4653;
+    const GFS2: i64 = 0x0116_1970;
+    const OCFS2: i64 = 0x7461_636f;
+    const GUESTS: [i64; 3] = [0x0102_1997, 0x786f_4256, 0xbacb_acbc];
     rustix::fs::statfs(directory).is_ok_and(|found| {
         #[expect(clippy::useless_conversion, reason = "the type differs between architectures")]
         let kind = i64::from(found.f_type);
-        [NFS, FUSE, CEPH].contains(&kind) || SMB.contains(&kind)
+        let kinds = [NFS, FUSE, CEPH, LUSTRE, GPFS, GFS2, OCFS2];
+        [&kinds[..], &SMB, &AFS, &GUESTS].concat().contains(&kind)
     })
 }
 

@@ -53,6 +53,14 @@ pub enum GcError {
         /// How many blobs.
         blobs: usize,
     },
+    /// Every image would be broken already: more likely the blobs are missing.
+    #[error("{storage} holds the links of {manifests} manifests and not a single blob")]
+    NoBlobs {
+        /// The storage.
+        storage: String,
+        /// How many links.
+        manifests: usize,
+    },
     /// The mode that was asked for is not safe here.
     #[error("--mode {mode} is not safe here: {why}")]
     Unsafe {
@@ -98,6 +106,10 @@ impl GcError {
         match self {
             Self::Scan(error) => error.hint().map(str::to_owned),
             Self::Closing(error) => error.hint(),
+            Self::NoBlobs { .. } => Some(
+                "is a part of it not mounted? Or do the blobs lie behind a symbolic link, where nothing is ever removed?"
+                    .to_owned(),
+            ),
             Self::NoRepositories { .. } => Some(
                 "is a part of it not mounted? If it is meant to be empty, remove the directory by hand"
                     .to_owned(),
@@ -215,6 +227,10 @@ async fn look(
         let blobs = stored.blobs.len();
         return Err(GcError::NoRepositories { storage: storage.location(), blobs });
     }
+    let manifests = stored.repos.values().map(|repo| repo.revisions.len()).sum();
+    if stored.blobs.is_empty() && manifests > 0 {
+        return Err(GcError::NoBlobs { storage: storage.location(), manifests });
+    }
     let mut known = Known::default();
     scan::learn(storage, &stored, &mut known, memory).await;
     Ok((stored, known))
@@ -290,7 +306,7 @@ pub struct Collection<'a> {
     pub let_go: LetGo,
     /// How long a request may be under way in the registry, where it is not restarted.
     pub wait: Duration,
-    /// The caches of blob descriptors outside of the registries' processes.
+    /// The caches of blob descriptors outside of the processes of the registries that store there.
     pub caches: &'a [RedisCache],
     /// What manifests list, as far as it was read before.
     pub memory: Option<&'a ReferencesFile>,
@@ -344,6 +360,8 @@ impl Collection<'_> {
         let now = self.storage.now().await?;
         let scanned = self.plan(now).await?;
         self.check_interrupt()?;
+        // What somebody pushed who started it meanwhile was not looked at.
+        let closed = Closing::Nothing.close(self.watch, None).await?;
         let mut outcome = self.sweep(scanned, &closed).await?;
         outcome.closed_by = Some(closed.0);
         Closing::Nothing.still_closed(self.watch).await?;
@@ -415,8 +433,9 @@ impl Collection<'_> {
 
     /// A cache that goes on telling of a blob that is gone breaks the next push (FACTS section 4.3).
     async fn forget(&self, garbage: &Garbage) -> Result<(), GcError> {
+        let gone = Gone::of(garbage);
         for cache in self.caches {
-            cache.forget(&Gone::of(garbage)).await?;
+            cache.forget(&gone).await?;
         }
         Ok(())
     }

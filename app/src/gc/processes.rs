@@ -12,6 +12,12 @@ use crate::runtime::config::{self, RegistryConfig};
 /// What its own collector is started with.
 const COLLECT: &str = "garbage-collect";
 
+/// Where the processes of this host are told of.
+const TOLD: &str = "/proc";
+/// The namespace of all processes of a host, by the number that the kernel gives it:
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/proc_ns.h> (`PROC_PID_INIT_INO`)
+const WHOLE_HOST: &str = "pid:[4026531836]";
+
 /// How often, and how long apart, a process is looked at that cannot be looked into.
 const LOOKS: u32 = 4;
 const MOMENT: Duration = Duration::from_millis(50);
@@ -21,6 +27,8 @@ const MOMENT: Duration = Duration::from_millis(50);
 pub struct Process {
     /// Its process id.
     pub pid: u32,
+    /// When it was started, in ticks since the host was: no two processes have this and the id in common.
+    pub started: Option<u64>,
     /// Its command line, for people.
     pub command: String,
     /// What it was started for.
@@ -44,6 +52,12 @@ impl Process {
     pub fn may_write(&self) -> bool {
         self.doing == Doing::Collecting || !self.config.read_only
     }
+
+    /// Whether it is the very same process as one of these.
+    #[must_use]
+    pub fn is_one_of(&self, others: &[Self]) -> bool {
+        others.iter().any(|other| (self.pid, self.started) == (other.pid, other.started))
+    }
 }
 
 /// What the processes of this host tell.
@@ -53,36 +67,31 @@ pub struct Processes {
     pub using: Vec<Process>,
     /// Processes that look like registries and cannot be looked into: they may store there.
     pub hidden: Vec<(u32, String)>,
+    /// How much of the host that is.
+    pub sight: Sight,
 }
 
-/// What tells a process from another that has its number later: the number, and when it began, in ticks since the host did.
-pub type Life = (u32, u64);
-
-impl Processes {
-    /// Those that write there, or may, with what they were started with, for people.
-    #[must_use]
-    pub fn writers(self) -> BTreeMap<Life, String> {
-        let using = self.using.into_iter().filter(Process::may_write);
-        let using = using.map(|process| (process.pid, process.command));
-        let life = |(pid, command)| Some(((pid, began(pid)?), command));
-        using.chain(self.hidden).filter_map(life).collect()
-    }
+/// Whether all processes of a host are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sight {
+    /// Every one.
+    Whole,
+    /// Others may be there: outside of the container that this runs in, or another user's where `/proc` is mounted with `hidepid`.
+    #[default]
+    Partial,
 }
 
-/// `None` if it has ended. <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>
-fn began(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it, in parentheses, may hold anything.
-    let (_, after) = stat.rsplit_once(')')?;
-    after.split_whitespace().nth(19)?.parse().ok()
-}
-
-/// Looks at every process of this host.
+/// Looks at every process of this host, as far as it is shown.
 #[must_use]
 pub fn storing_in(directory: &Path) -> Processes {
+    told_in(Path::new(TOLD), directory)
+}
+
+fn told_in(told: &Path, directory: &Path) -> Processes {
     let mut found = Processes::default();
     let Some(wanted) = identity(directory) else { return found };
-    let Ok(entries) = fs::read_dir("/proc") else { return found };
+    let Ok(entries) = fs::read_dir(told) else { return found };
+    found.sight = sight(told);
     for entry in entries.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
@@ -95,7 +104,8 @@ pub fn storing_in(directory: &Path) -> Processes {
             Some((config, root)) if identity(&root) == Some(wanted) => {
                 let collects = words.iter().any(|word| word == COLLECT);
                 let doing = if collects { Doing::Collecting } else { Doing::Serving };
-                found.using.push(Process { pid, command: words.join(" "), doing, config });
+                let started = started(&entry.path());
+                found.using.push(Process { pid, started, command: words.join(" "), doing, config });
             }
             Some(_) => {}
             None if !entry.path().exists() => {}
@@ -103,6 +113,21 @@ pub fn storing_in(directory: &Path) -> Processes {
         }
     }
     found
+}
+
+/// A container has processes of its own, and shows no others. Where `/proc` keeps from a user what is not his, the first process
+/// is not his, either.
+fn sight(told: &Path) -> Sight {
+    let home = fs::read_link(told.join("self/ns/pid"));
+    let is_host = home.is_ok_and(|home| home == Path::new(WHOLE_HOST));
+    if is_host && fs::read(told.join("1/cmdline")).is_ok() { Sight::Whole } else { Sight::Partial }
+}
+
+/// The twenty-second word of its `stat`, whose second is a name in parentheses that may be anything.
+fn started(process: &Path) -> Option<u64> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    let (_, words) = stat.rsplit_once(')')?;
+    words.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// Distribution is started as `registry serve config.yml`; images that wrap it leave the file as the last argument. Its own
@@ -164,15 +189,40 @@ fn environment(path: &Path) -> Option<BTreeMap<String, String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
+    /// What tells of processes as it would in this namespace, with or without the first of them.
+    fn told(namespace: &str, first: Option<&str>) -> tempfile::TempDir {
+        let told = tempfile::tempdir().unwrap();
+        fs::create_dir_all(told.path().join("self/ns")).unwrap();
+        symlink(namespace, told.path().join("self/ns/pid")).unwrap();
+        if let Some(first) = first {
+            fs::create_dir_all(told.path().join("1")).unwrap();
+            fs::write(told.path().join("1/cmdline"), first).unwrap();
+        }
+        told
+    }
+
     #[test]
-    fn a_process_began_once_and_one_that_is_not_there_did_not() {
-        let own = began(std::process::id());
-        assert!(own.is_some_and(|ticks| ticks > 0));
-        assert_eq!(own, began(std::process::id()));
-        assert_ne!(own, began(1));
-        assert_eq!(began(u32::MAX), None);
+    fn who_is_shown_a_part_of_the_processes_knows_it() {
+        let here = tempfile::tempdir().unwrap();
+        let sight = |told: tempfile::TempDir| told_in(told.path(), here.path()).sight;
+        assert_eq!(sight(told(WHOLE_HOST, Some("/sbin/init"))), Sight::Whole);
+        assert_eq!(sight(told("pid:[4026532201]", Some("/sbin/init"))), Sight::Partial, "in a container");
+        assert_eq!(sight(told(WHOLE_HOST, None)), Sight::Partial, "hidepid");
+        assert_eq!(sight(tempfile::tempdir().unwrap()), Sight::Partial, "no /proc");
+        assert_eq!(told_in(Path::new("/nonexistent"), here.path()).sight, Sight::Partial);
+    }
+
+    #[test]
+    fn a_process_is_told_from_the_next_one_of_its_number() {
+        let told = tempfile::tempdir().unwrap();
+        fs::write(told.path().join("stat"), "7 (a (b) c) S 1 1 1 0 -1 64 0 0 0 0 0 0 0 0 20 0 1 0 4711 1 1")
+            .unwrap();
+        assert_eq!(started(told.path()), Some(4711));
+        assert!(started(Path::new("/proc/self")).is_some());
     }
 
     #[test]

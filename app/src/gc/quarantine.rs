@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clean_registry_core::gc::{
-    Garbage, GarbageBlob, GarbageLink, GarbageManifest, LetGo, Removed, Settings, needed,
+    Garbage, GarbageBlob, GarbageLink, GarbageManifest, LetGo, Removed, Settings, blind, needed,
 };
 use clean_registry_core::journal::Record;
 use clean_registry_core::layout::{PREFIX, Place};
@@ -69,14 +69,14 @@ impl Collection<'_> {
 
     /// When this returns, no request is under way that began before the files were hidden, and no cache tells of them.
     async fn pass_barrier(&self, garbage: &Garbage) -> Result<(), GcError> {
-        let writers = self.watch.writers();
+        let before = self.watch.writers();
         match self.closing {
             Closing::Container(container) => {
                 let name = container.name().to_owned();
                 self.log.record(&Record::Stopping { container: name.clone() })?;
                 container.restart().await.map_err(ClosingError::from)?;
-                self.watch.outlive(&writers).await?;
                 self.log.record(&Record::Started { container: name })?;
+                self.watch.all_restarted(&before).await?;
             }
             Closing::Commands { close, open } => {
                 self.log.record(&Record::Closing { open: open.clone() })?;
@@ -84,7 +84,7 @@ impl Collection<'_> {
                 run(open).await?;
                 self.log.record(&Record::Opened)?;
                 closed?;
-                self.watch.outlive(&writers).await?;
+                self.watch.all_restarted(&before).await?;
             }
             Closing::Ask | Closing::Nothing => {
                 tracing::info!("waiting {} s for requests under way to end", self.wait.as_secs());
@@ -185,7 +185,7 @@ impl Collection<'_> {
         Ok(found)
     }
 
-    /// Brings back hidden manifests that somebody tagged, listed or referred to, and the bytes of every manifest that has to be
+    /// Brings back hidden manifests that somebody tagged, listed or referred to, or may have, and the bytes of every manifest that has to be
     /// read, until nothing more is needed.
     async fn restore_needed(
         &self,
@@ -217,9 +217,14 @@ impl Collection<'_> {
                 )
                 .await;
             }
-            let marked = needed(stored, known, &Removed::new());
+            let (marked, blind) = (needed(stored, known, &Removed::new()), blind(stored, known));
             let mut back = Vec::new();
             for (name, digest) in hidden.revisions.keys() {
+                // What came meanwhile and cannot be read may list any of them.
+                if blind.contains(&None) || blind.contains(&Some(name.clone())) {
+                    back.push((name.clone(), *digest));
+                    continue;
+                }
                 let Some(repo) = stored.repos.get(name) else { continue };
                 let blob = stored.blobs.find(*digest);
                 let is_listed = blob.is_some_and(|blob| marked.contains(blob));

@@ -4,6 +4,7 @@
 //! inside is never opened. A general walk opens, reads twice and closes it. Where names are enough, there is not even that.
 
 use std::ffi::CStr;
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -128,7 +129,10 @@ impl Reading<'_, '_> {
         let key: &str = if self.task.key.is_empty() { "." } else { &self.task.key };
         let folder = match openat(self.walk.root, key, flags, Mode::empty()) {
             Ok(folder) => folder,
-            Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(Errno::NOENT) => {
+                self.refuse_broken(&self.task.key)?;
+                return Ok(Vec::new());
+            }
             Err(Errno::NOTDIR) => {
                 self.file_behind_link()?;
                 return Ok(Vec::new());
@@ -202,7 +206,7 @@ impl Reading<'_, '_> {
                 let key = self.key(&[text]);
                 self.found.extend(stat.map(|stat| entry(key, &stat)));
             }
-            (FileType::Symlink, _) => self.link(self.key(&[text])),
+            (FileType::Symlink, _) => self.link(self.key(&[text]))?,
             (FileType::Directory, Folder::Open) => self.enter(self.key(&[text])),
             (FileType::Directory, Folder::Leaves(leaf)) => self.leaf(folder, text, leaf)?,
             (FileType::Directory, Folder::Revisions) => {
@@ -234,7 +238,7 @@ impl Reading<'_, '_> {
         let key = self.key(&[name, leaf]);
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => self.found.push(entry(key, &stat)),
-            FileType::Symlink => self.link(key),
+            FileType::Symlink => self.link(key)?,
             _ => {}
         }
         Ok(())
@@ -256,11 +260,28 @@ impl Reading<'_, '_> {
 
     /// A registry follows links as it follows folders: what a repository behind one needs must be seen. Blobs behind one are
     /// read where they are needed, and never listed: what is not listed is not removed.
-    fn link(&mut self, key: String) {
-        let is_blob = self.below_prefix().is_some_and(|below| below.starts_with("blobs"));
-        if !is_blob && self.task.links < MOST_LINKS {
+    fn link(&mut self, key: String) -> Result<(), StorageError> {
+        if self.below_prefix().is_some_and(|below| below.starts_with("blobs")) {
+            return self.refuse_broken(&key);
+        }
+        if self.task.links < MOST_LINKS {
             self.folders.push(Task { key, links: self.task.links + 1 });
         }
+        Ok(())
+    }
+
+    /// What is not there was removed meanwhile; a link that leads nowhere is a part of the storage that is not mounted.
+    fn refuse_broken(&self, key: &str) -> Result<(), StorageError> {
+        let is_there = |flags| match statat(self.walk.root, key, flags) {
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(self.failed(key, error)),
+            Ok(_) => Ok(true),
+        };
+        if is_there(AtFlags::empty())? || !is_there(AtFlags::SYMLINK_NOFOLLOW)? {
+            return Ok(());
+        }
+        let source = io::Error::other("a symbolic link that leads nowhere: is what it leads to not mounted?");
+        Err(StorageError::Io { key: key.to_owned(), source })
     }
 
     /// What a link leads to is a file: it is told as if it were here.

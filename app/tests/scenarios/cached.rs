@@ -104,28 +104,6 @@ async fn a_cache_in_a_cluster_of_redis_is_no_other() {
     is_forgotten(V3, &Redis::cluster().await, None).await;
 }
 
-/// The configuration that is named tells of one, the process of this host of the other.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs docker-registry 2.8, Distribution 3.1 and Redis: run scripts/test"]
-async fn two_registries_over_one_storage_forget_each_in_its_own_redis() {
-    let (one, other) = (Redis::start(None), Redis::start(None));
-    let stage = stage(V2, &one, None);
-    let second = stage.second(V3, IN_REDIS, &other.section(V3, None));
-    let built = deleted(&stage, "warm").await;
-    let layer = Digest::of(&built.blobs[0]).to_string();
-    let asked = second.client.get(&format!("/v2/app/blobs/{layer}")).await;
-    assert_eq!(asked.status(), StatusCode::OK);
-    let key = format!("blobs::{layer}");
-    for redis in [&one, &other] {
-        assert!(redis.keys().await.contains(&key), "the cache is not warm");
-    }
-    stage.collect(Way::Quarantine, &["--untagged"]).with_code(0);
-    stage.has_nothing_of("app", &built);
-    for redis in [&one, &other] {
-        assert!(!redis.keys().await.contains(&key));
-    }
-}
-
 /// Its bytes stay for the other repository; where it was removed, the registry must not count on it.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs docker-registry 2.8, Distribution 3.1 and Redis: run scripts/test"]

@@ -26,7 +26,7 @@ use crate::stage::{image, layer, repo, revision, tree, with_layer};
 /// A storage made by hand with something of everything.
 pub struct World {
     pub store: Store,
-    directory: TempDir,
+    pub directory: TempDir,
 }
 
 /// How it is collected.
@@ -98,6 +98,16 @@ impl World {
         manner: &Manner,
         seconds: u64,
     ) -> Result<Outcome, GcError> {
+        self.collect_watched(storage, manner, (&Watch::default(), seconds)).await
+    }
+
+    /// The same, where this tells whether a registry is at work.
+    pub async fn collect_watched(
+        &self,
+        storage: &dyn Storage,
+        manner: &Manner,
+        (watch, seconds): (&Watch, u64),
+    ) -> Result<Outcome, GcError> {
         let age = AgeText(Age(seconds));
         let wishes = Wishes {
             grace: age,
@@ -110,10 +120,10 @@ impl World {
             empty_folders: EmptyFolders::Keep,
         };
         let state = State::new(&self.directory.path().join("state"), "storage");
-        let (log, watch) = (state.begin_collection("storage", Timestamp::now()).unwrap(), Watch::default());
+        let log = state.begin_collection("storage", Timestamp::now()).unwrap();
         let collection = Collection {
             storage,
-            watch: &watch,
+            watch,
             closing: &manner.closing,
             mode: manner.mode,
             wishes,
@@ -271,6 +281,57 @@ async fn while_garbage_is_hidden_it_may_be_killed_anywhere() {
 async fn what_is_pushed_before_it_is_killed_is_brought_back() {
     let manner = Manner { mode: Mode::Quarantine, closing: Closing::Nothing };
     assert!(killed_everywhere(&manner, Others::Push).await > 20);
+}
+
+/// A link was found to lead nowhere, and before it is touched somebody pushes its blob and an image of it.
+#[tokio::test]
+async fn a_link_whose_blob_comes_at_the_last_moment_survives_a_kill() {
+    let manner = Manner { mode: Mode::Quarantine, closing: Closing::Nothing };
+    let built = Builder::image("of what was gone").layer(b"gone".to_vec()).build();
+    for changes in 0.. {
+        let world = World::new();
+        let push = {
+            let (root, built) = (world.store.root().to_owned(), built.clone());
+            move || {
+                let store = Store::open(&root).unwrap();
+                let digest = built.write(&store, &repo("app")).unwrap();
+                store.write_tag(&repo("app"), &"gone".parse().unwrap(), &digest).unwrap();
+            }
+        };
+        let mortal = Mortal::new(world.store.root(), changes).before_links_go(Box::new(push));
+        let ended = mortal.until_death(world.collect(&mortal, &manner)).await;
+        let storage = Mortal::new(world.store.root(), u64::MAX);
+        world.collect(&storage, &manner).await.unwrap();
+        let was_pushed = world.store.link(&revision("app", &built)).unwrap().is_some();
+        assert!(!was_pushed || world.serves("app", &built), "killed before change {changes}");
+        if ended.is_some() {
+            assert!(was_pushed, "it never came to the links");
+            return;
+        }
+    }
+}
+
+/// An index that was taken in before anything was hidden, and cannot be read when it is looked for: what it lists is not known.
+#[tokio::test]
+async fn what_an_index_that_cannot_be_read_by_then_may_list_is_brought_back() {
+    let (world, [listed, _]) = (World::new(), World::unneeded());
+    let index = Built::index([listed.clone()]);
+    let (place, link) = (Place::BlobData(index.digest()), revision("app", &index));
+    let store = Store::open(world.store.root()).unwrap();
+    let torn = {
+        let index = index.clone();
+        move || {
+            store.write(&Place::BlobData(index.digest()), &index.bytes[..40]).unwrap();
+            store.write_link(&revision("app", &index), &index.digest()).unwrap();
+        }
+    };
+    let storage = Mortal::new(world.store.root(), u64::MAX).with(Box::new(torn));
+    let manner = Manner { mode: Mode::Quarantine, closing: Closing::Nothing };
+    let outcome = world.collect(&storage, &manner).await.unwrap();
+    assert!(world.store.link(&link).unwrap().is_some() && !outcome.gaps.is_empty(), "{outcome:?}");
+    assert!(world.serves("app", &listed), "{outcome:?}");
+    world.store.write(&place, &index.bytes).unwrap();
+    assert!(world.serves("app", &index));
 }
 
 /// The harness can fail: what is hidden and never brought back is missed.

@@ -9,7 +9,7 @@ use clean_registry::demo::server::Generation::{V2, V3};
 use clean_registry_core::layout::PREFIX;
 
 use crate::registry::program;
-use crate::stage::{Stage, Way, a_moment, image};
+use crate::stage::{Stage, Way, image};
 
 scenarios! {
     the_second_of_two_collections_is_locked_out: Quarantine, Barrier;
@@ -17,24 +17,6 @@ scenarios! {
     the_storage_of_a_pull_through_cache_is_refused: Offline, Quarantine;
     what_holds_no_registry_is_refused: Offline, Offline;
     a_storage_without_repositories_is_refused: Offline, Offline;
-}
-
-/// A request of the other one may still count on what is to go.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs docker-registry 2.8 and Distribution 3.1: run scripts/test"]
-async fn a_second_registry_that_is_not_restarted_is_in_the_way() {
-    let stage = Stage::new(V2);
-    let second = stage.second(V3, "", "");
-    let garbage = stage.garbage("app", "garbage").await;
-    stage.client.push_as("app", "v1", &image("kept")).await;
-    a_moment();
-    let ended = stage.collect(Way::Restarted, &[]).with_code(6);
-    assert!(ended.stderr.contains("a registry was not restarted: process"), "{ended:?}");
-    assert!(stage.stores(&garbage));
-    stage.hides_nothing();
-    drop(second);
-    stage.collect(Way::Restarted, &[]).with_code(0);
-    assert!(!stage.stores(&garbage));
 }
 
 /// 39: each with a state of its own, so that only the storage is shared.

@@ -100,4 +100,5 @@ mod needed;
 mod planned;
 mod several;
 mod stage;
+mod unseen;
 mod young;

@@ -13,7 +13,7 @@ use futures_util::future::{BoxFuture, Either, pending, select};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-/// Done once, after the first file was hidden.
+/// Done once, after all was hidden, or when the time is asked for.
 pub type Meanwhile = Box<dyn FnOnce() + Send>;
 
 /// Such a storage. Files are changed one by one, in the order in which they were given.
@@ -22,18 +22,39 @@ pub struct Mortal {
     left: AtomicU64,
     died: Notify,
     meanwhile: Mutex<Option<Meanwhile>>,
+    at_the_time: Mutex<Option<Meanwhile>>,
+    before_links_go: Mutex<Option<Meanwhile>>,
 }
 
 impl Mortal {
     /// One that survives so many changes.
     pub fn new(storage: &Path, changes: u64) -> Self {
         let inner = Local::open(storage).unwrap();
-        Self { inner, left: AtomicU64::new(changes), died: Notify::new(), meanwhile: Mutex::default() }
+        Self {
+            inner,
+            left: AtomicU64::new(changes),
+            died: Notify::new(),
+            meanwhile: Mutex::default(),
+            at_the_time: Mutex::default(),
+            before_links_go: Mutex::default(),
+        }
     }
 
     /// The same with something that happens while garbage is hidden.
     pub fn with(self, meanwhile: Meanwhile) -> Self {
         *self.meanwhile.lock().unwrap() = Some(meanwhile);
+        self
+    }
+
+    /// The same with something that happens when it is asked for its time, before it is looked at.
+    pub fn when_asked_for_the_time(self, meanwhile: Meanwhile) -> Self {
+        *self.at_the_time.lock().unwrap() = Some(meanwhile);
+        self
+    }
+
+    /// The same with something that happens after links were found to lead nowhere, and before one is touched.
+    pub fn before_links_go(self, meanwhile: Meanwhile) -> Self {
+        *self.before_links_go.lock().unwrap() = Some(meanwhile);
         self
     }
 
@@ -55,8 +76,14 @@ impl Mortal {
         }
     }
 
-    fn happen(&self) {
-        if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
+    fn about_to_change(&self, keys: &[String]) {
+        if keys.iter().any(|key| key.contains("/_layers/")) {
+            Self::happen(&self.before_links_go);
+        }
+    }
+
+    fn happen(what: &Mutex<Option<Meanwhile>>) {
+        if let Some(meanwhile) = what.lock().unwrap().take() {
             meanwhile();
         }
     }
@@ -120,6 +147,7 @@ impl Storage for Mortal {
     ) -> BoxFuture<'a, Vec<(String, StorageError)>> {
         Box::pin(async move {
             let mut failed = Vec::new();
+            self.about_to_change(&keys);
             for key in keys {
                 self.change().await;
                 failed.extend(self.inner.remove(vec![key], folders).await);
@@ -138,13 +166,14 @@ impl Storage for Mortal {
     fn hide<'a>(&'a self, keys: Vec<String>, run: &'a str) -> BoxFuture<'a, Vec<(String, StorageError)>> {
         Box::pin(async move {
             let mut failed = Vec::new();
+            self.about_to_change(&keys);
             let is_last = keys.iter().any(|key| key.contains("/blobs/"));
             for key in keys {
                 self.change().await;
                 failed.extend(self.inner.hide(vec![key], run).await);
             }
             if is_last {
-                self.happen();
+                Self::happen(&self.meanwhile);
             }
             failed
         })
@@ -173,6 +202,7 @@ impl Storage for Mortal {
     }
 
     fn now(&self) -> BoxFuture<'_, Result<Timestamp, StorageError>> {
+        Self::happen(&self.at_the_time);
         self.inner.now()
     }
 

@@ -59,21 +59,21 @@ impl Stage {
     pub fn configured(generation: Generation, lines: &str, sections: &str) -> Self {
         let directory = scratch();
         let store = Store::open(&directory.path().join("storage")).unwrap();
-        Self::over(store, directory, generation, lines, sections)
-    }
-
-    /// A second registry over the same storage.
-    pub fn second(&self, generation: Generation, lines: &str, sections: &str) -> Self {
-        let store = Store::open(self.store.root()).unwrap();
-        Self::over(store, scratch(), generation, lines, sections)
-    }
-
-    fn over(store: Store, directory: TempDir, generation: Generation, lines: &str, sections: &str) -> Self {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let stage = Self { client: Client::new(&format!("http://127.0.0.1:{port}")), store, directory, port };
         stage.write_files(generation, lines, sections);
         stage.start();
         stage
+    }
+
+    /// The same over the storage of another.
+    pub fn over(self, other: &Self) -> Self {
+        self.stop();
+        let config = fs::read_to_string(self.path("registry.yml")).unwrap();
+        let (own, theirs) = (self.store.root().to_str().unwrap(), other.store.root().to_str().unwrap());
+        fs::write(self.path("registry.yml"), config.replace(own, theirs)).unwrap();
+        self.start();
+        self
     }
 
     fn write_files(&self, generation: Generation, lines: &str, sections: &str) {

@@ -39,6 +39,8 @@ pub struct Known {
     listed: Vec<BlobId>,
     /// What manifests list and was not stored when the blobs were listed, by the manifest.
     late_listed: BTreeMap<Digest, Vec<Digest>>,
+    /// All that manifests list and was not stored then.
+    missing: BTreeSet<Digest>,
     /// What manifests are about and was not stored then, by the manifest.
     late_subjects: BTreeMap<Digest, Digest>,
     /// Other names of blobs.
@@ -197,6 +199,11 @@ impl Known {
         self.foreign.contains_key(alias)
     }
 
+    /// Whether some manifest lists this, and it was not stored when the blobs were listed: it may be put back.
+    pub(super) fn misses(&self, digest: Digest) -> bool {
+        self.missing.contains(&digest)
+    }
+
     /// What a manifest lists that came, if at all, after the blobs had been listed.
     pub(super) fn lists_late(&self, digest: Digest) -> &[Digest] {
         self.late_listed.get(&digest).map_or(&[], Vec::as_slice)
@@ -278,10 +285,12 @@ impl Known {
         for digest in named.into_iter().chain(aliased).collect::<Vec<_>>() {
             match blobs.find(digest) {
                 Some(blob) => self.listed.push(blob),
-                None if listed.certainty == Some(Certainty::Manifest) => {
-                    self.late_listed.entry(by).or_default().push(digest);
+                None => {
+                    self.missing.insert(digest);
+                    if listed.certainty == Some(Certainty::Manifest) {
+                        self.late_listed.entry(by).or_default().push(digest);
+                    }
                 }
-                None => {}
             }
             if let Some(certainty) = listed.certainty {
                 self.visit(blobs, digest, certainty);

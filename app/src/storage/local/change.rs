@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps, UTIME_NOW, Uid,
-    fchown, fstat, futimens, mkdirat, openat, openat2, renameat_with, unlinkat,
+    fchown, fstat, futimens, mkdirat, openat, openat2, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -37,7 +37,8 @@ impl Local {
     fn open_step_by_step(&self, folder: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         let mut at = openat(&self.root, ".", flags, Mode::empty())?;
         for part in folder.split('/').filter(|part| *part != ".") {
-            at = openat(&at, part, flags | OFlags::NOFOLLOW, Mode::empty())?;
+            at = openat(&at, part, flags | OFlags::NOFOLLOW, Mode::empty())
+                .map_err(|error| if is_link(&at, part) { Errno::LOOP } else { error })?;
         }
         Ok(at)
     }
@@ -228,6 +229,12 @@ fn is_unfinished(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(UNFINISHED)
 }
 
+/// Opened as a folder, a link is said to be none: but what lies behind it is there.
+fn is_link(folder: &OwnedFd, name: &str) -> bool {
+    statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+}
+
 fn is_no_place(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::XDEV | Errno::ACCESS | Errno::PERM | Errno::ROFS))
@@ -305,6 +312,21 @@ mod tests {
     fn names(folder: &std::path::Path) -> Vec<String> {
         let entries = std::fs::read_dir(folder).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_lies_behind_a_link_is_refused_and_not_taken_to_be_gone_whatever_the_kernel() {
+        let (directory, storage, _) = stored().await;
+        std::os::unix::fs::symlink("registry", directory.path().join("docker/link")).unwrap();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let step_by_step = |folder: &str| storage.open_step_by_step(folder, flags).map(drop);
+        assert_eq!(step_by_step("docker/registry/v2"), Ok(()));
+        for folder in ["docker/link", "docker/link/v2"] {
+            assert_eq!(step_by_step(folder), Err(Errno::LOOP), "{folder}");
+            assert!(storage.folder_of(&format!("{folder}/file")).is_err(), "{folder}");
+        }
+        assert_eq!(step_by_step("docker/nothing"), Err(Errno::NOENT));
+        assert_eq!(step_by_step("docker/registry/v2/file"), Err(Errno::NOTDIR));
     }
 
     #[tokio::test]

@@ -18,6 +18,25 @@ fn a_link_to_nothing_goes_when_it_is_old_enough() {
 }
 
 #[test]
+fn a_link_to_a_lost_blob_that_a_manifest_lists_stays_until_the_manifest_goes() {
+    let (named, other) = (sha512('a'), sha512('b'));
+    let world = World::new()
+        .image("image")
+        .bytes("named", &format!(r#"{{"layers":[{{"digest":"{named}"}}]}}"#))
+        .has("a", &["image", "named"])
+        .link("a", "image layer")
+        .link("a", "image config")
+        .alias("a", &named, "elsewhere")
+        .alias("a", &other, "image layer")
+        .lost("image layer")
+        .with(|settings| settings.dangling_links = Some(hours(24)));
+    assert_eq!((world.blobs(), world.links()), (set([]), set([])));
+    let mut world = world;
+    world.repo("a").revisions.clear();
+    assert_eq!(world.links().len(), 4);
+}
+
+#[test]
 fn a_link_to_a_blob_that_goes_goes_in_the_same_run() {
     let world = World::new()
         .image("image")
