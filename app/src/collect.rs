@@ -337,7 +337,7 @@ pub async fn measure_on_host(config: &Config) -> Measured {
     measure(config.paths.host_storage.as_deref(), None, DEFAULT_STORAGE).await
 }
 
-/// Opens a registry again that an interrupted run had closed, and ends what is left of that run's collector.
+/// Opens a registry again that an interrupted run had closed, by what is configured, else by what that run noted, and ends what is left of that run's collector.
 ///
 /// # Errors
 /// When it cannot be opened.
@@ -346,9 +346,11 @@ pub async fn open_what_was_closed(
     environment: &BTreeMap<String, String>,
     leftovers: &Leftovers,
 ) -> Result<(), CollectError> {
-    if let Some(command) = &leftovers.open_command {
+    if let Some(noted) = &leftovers.open_command {
+        // The one that was noted may be what failed.
+        let command = config.garbage_collection.open_command.as_ref().unwrap_or(noted);
         tracing::warn!("an interrupted run had closed the registry: opening it with `{command}`");
-        closing::run(command).await.map_err(GcError::from)?;
+        closing::open_by(command).await.map_err(GcError::from)?;
     }
     let Some(name) = &leftovers.stopped_container else { return Ok(()) };
     let container = match engine(config, environment).await?.container(name).await {

@@ -134,7 +134,7 @@ impl From<crate::gc::GcError> for Failure {
             E::Scan(error) => return error.into(),
             E::State(error) => return error.into(),
             E::Elsewhere(error) => return error.into(),
-            E::Closing(C::Docker(_) | C::Command { .. }) => Exit::Unreachable,
+            E::Closing(C::Docker(_) | C::Command { .. } | C::StillClosed { .. }) => Exit::Unreachable,
             E::Locked(_) => Exit::Locked,
             E::Interrupted => Exit::Interrupted,
             _ => Exit::Unsafe,

@@ -277,6 +277,10 @@ impl<'a> Work<'a> {
         let log = self.ctx.state.begin(sound.plan(), self.ctx.now)?;
         let carried_out = self.carry_out_closed(&sound, inventory, &log, report).await;
         let opened = self.open_again(&log).await;
+        if let (Err(_), Err(error)) = (&carried_out, &opened) {
+            // The other error ends this, and nobody must miss that one.
+            tracing::error!("{}", error.message);
+        }
         let mut report = carried_out?;
         opened?;
         report.left(came_into_use);

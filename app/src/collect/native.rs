@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clean_registry_core::gc::LetGo;
 use clean_registry_core::journal::{Ending, Record};
@@ -14,11 +14,11 @@ use jiff::Timestamp;
 
 use crate::config::Config;
 use crate::gc::cache::RedisCache;
-use crate::gc::closing::{Closing, Seen, Watch};
+use crate::gc::closing::{Closing, LOOK_EVERY, PATIENCE, Seen, Watch};
 use crate::gc::processes;
 use crate::gc::{self, Collection, GcError, Mode, Outcome, Wishes};
 use crate::interrupt::Interrupt;
-use crate::registry::Reader;
+use crate::registry::{Error as RegistryError, Reader};
 use crate::report::collection::Removed;
 use crate::runtime::config::{Cache, RegistryConfig};
 use crate::scan::{self, Tags};
@@ -213,6 +213,10 @@ impl Native {
         if outcome.swept.blobs == 0 || self.mode == Mode::Offline {
             return;
         }
+        if let Err(error) = until_it_answers(reader).await {
+            outcome.troubles.push(format!("the registry does not answer after the collection: {error}"));
+            return;
+        }
         let linked = outcome
             .garbage
             .links
@@ -227,6 +231,19 @@ impl Native {
                 )),
                 Err(error) => outcome.troubles.push(format!("the registry cannot be asked after the collection: {error}")),
             }
+        }
+    }
+}
+
+/// Waits for a registry that was opened just now: what starts it may return before it listens.
+async fn until_it_answers(reader: &Reader) -> Result<(), RegistryError> {
+    let began = Instant::now();
+    loop {
+        match reader.ping().await {
+            Err(RegistryError::Unreachable { .. }) if began.elapsed() < PATIENCE => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            answer => return answer.map(|_| ()),
         }
     }
 }

@@ -16,8 +16,9 @@ use crate::state::{RunLog, StateError};
 use crate::storage::Storage;
 
 /// How long a registry may take to be seen closed, or open.
-const PATIENCE: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked at meanwhile.
+pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Why a registry is not closed, or not open again.
 #[derive(Debug, Error)]
@@ -37,6 +38,14 @@ pub enum ClosingError {
     /// A command of the owner's failed.
     #[error("`{command}` failed: {why}")]
     Command {
+        /// The command.
+        command: String,
+        /// How.
+        why: String,
+    },
+    /// The owner's command that opens it failed.
+    #[error("the registry is still closed: `{command}`, which opens it, failed: {why}")]
+    StillClosed {
         /// The command.
         command: String,
         /// How.
@@ -68,6 +77,10 @@ impl ClosingError {
                 "name the registry's URL, container or configuration; or stop it and say so with --mode offline"
             }
             Self::Docker(error) => return error.hint().map(str::to_owned),
+            Self::StillClosed { .. } => {
+                "open it by hand; the next collection opens it first, with the --open-command \
+                 (garbage_collection.open_command) that it is given"
+            }
             Self::Command { .. } | Self::State(_) | Self::Declined => return None,
         };
         Some(hint.to_owned())
@@ -270,7 +283,7 @@ impl Closing {
                 record(log, &Record::Started { container: container.name().to_owned() })
             }
             Self::Commands { open, .. } => {
-                run(open).await?;
+                open_by(open).await?;
                 record(log, &Record::Opened)
             }
             Self::Ask => ask("The registry can be started again now; press Enter when it is: "),
@@ -305,6 +318,17 @@ pub async fn run(command: &str) -> Result<(), ClosingError> {
         Ok(status) => Err(failed(status.to_string())),
         Err(error) => Err(failed(error.to_string())),
     }
+}
+
+/// Runs the owner's command that opens the registry.
+///
+/// # Errors
+/// [`ClosingError::StillClosed`].
+pub async fn open_by(command: &str) -> Result<(), ClosingError> {
+    run(command).await.map_err(|error| match error {
+        ClosingError::Command { command, why } => ClosingError::StillClosed { command, why },
+        error => error,
+    })
 }
 
 fn record(log: Option<&RunLog>, record: &Record) -> Result<(), ClosingError> {

@@ -370,6 +370,10 @@ impl Collection<'_> {
             Err(error) => Err(error.into()),
         };
         let opened = self.closing.open(Some(self.log)).await;
+        if let (Err(_), Err(error)) = (&swept, &opened) {
+            // The other error ends this, and nobody must miss that one.
+            tracing::error!("{error}");
+        }
         let mut outcome = swept?;
         opened?;
         outcome.closed_for = Some(began.elapsed());

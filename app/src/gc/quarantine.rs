@@ -16,7 +16,7 @@ use clean_registry_core::stored::{Stamp, Stored};
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 
-use super::closing::{Closing, ClosingError, run};
+use super::closing::{Closing, ClosingError, open_by, run};
 use super::sweep::{LOOKS_AT_ONCE, leading_nowhere, leftovers, link_key, revision};
 use super::{Collection, GcError, Outcome, Scanned, decide_dated};
 use crate::scan;
@@ -79,7 +79,7 @@ impl Collection<'_> {
             Closing::Commands { close, open } => {
                 self.log.record(&Record::Closing { open: open.clone() })?;
                 let closed = run(close).await;
-                run(open).await?;
+                open_by(open).await?;
                 self.log.record(&Record::Opened)?;
                 closed?;
             }
