@@ -201,7 +201,7 @@ impl Native {
         if outcome.swept.blobs > 0 {
             log.record(&Record::Collected)?;
         }
-        let removed = Removed::new(self.mode, &*self.storage, outcome, freed);
+        let removed = Removed::new(self.mode, &*self.storage, &self.wishes, outcome, freed);
         let is_whole = removed.exit() == crate::failure::Exit::Done;
         log.end(if is_whole { Ending::Complete } else { Ending::InPart })?;
         Ok(removed)

@@ -69,12 +69,15 @@ impl ClosingError {
         let hint = match self {
             Self::Open(_) => {
                 "stop it or make it read-only and run this again; or let it be closed for you: registry.container, or \
-                 --close-command and --open-command with --mode barrier; or --mode quarantine"
+                 --close-command and --open-command (garbage_collection.close_command and open_command); or \
+                 --mode quarantine (garbage_collection.native)"
             }
             Self::Hidden(_) => "run this as root, or as the user the registry runs as",
             Self::OpenedMeanwhile(_) => "images pushed during the collection should be pushed again",
             Self::Unknown(_) => {
-                "name the registry's URL, container or configuration; or stop it and say so with --mode offline"
+                "stop it and say so with --mode offline; or let it be closed for you: registry.container, or --close-command \
+                 and --open-command (garbage_collection.close_command and open_command); or --mode quarantine \
+                 (garbage_collection.native)"
             }
             Self::Docker(error) => return error.hint().map(str::to_owned),
             Self::StillClosed { .. } => {

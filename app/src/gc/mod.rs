@@ -96,7 +96,7 @@ impl GcError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Scan(error) => error.hint().map(str::to_owned),
+            Self::Scan(error) => error.hint(),
             Self::Closing(error) => error.hint(),
             Self::NoRepositories { .. } => Some(
                 "is a part of it not mounted? If it is meant to be empty, remove the directory by hand"

@@ -85,14 +85,22 @@ impl Collection<'_> {
             }
             Closing::Ask | Closing::Nothing => {
                 tracing::info!("waiting {} s for requests under way to end", self.wait.as_secs());
-                tokio::time::sleep(self.wait).await;
+                self.sleep().await?;
             }
         }
         if self.cache.is_some() {
             self.forget(garbage).await?;
-            tokio::time::sleep(self.wait).await;
+            self.sleep().await?;
         }
         Ok(())
+    }
+
+    /// Waits, unless somebody wants to stop: what is hidden comes back then.
+    async fn sleep(&self) -> Result<(), GcError> {
+        tokio::select! {
+            () = tokio::time::sleep(self.wait) => Ok(()),
+            () = self.interrupt.set() => Err(GcError::Interrupted),
+        }
     }
 
     /// Looks at the repositories anew, brings back what is needed by now, and purges the rest.
