@@ -147,7 +147,10 @@ impl NoCollector {
     fn nowhere(config: &Config) -> Self {
         let (why, hint) = match &config.paths.host_storage {
             Some(directory) => (
-                format!("paths.host_storage {} is no directory of this host: no space is freed", directory.display()),
+                format!(
+                    "paths.host_storage {} is no directory of this host: no space is freed",
+                    directory.display()
+                ),
                 "name the directory that the registry stores in, as this host sees it",
             ),
             None => (

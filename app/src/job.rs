@@ -315,9 +315,7 @@ impl<'a> Work<'a> {
         let done = done(plan, &applied);
         let deletes = done.steps.iter().any(|step| step.action == Action::Delete);
         report.collection = match &self.collector {
-            Ok(collector) if self.collects(deletes) => {
-                self.collect(collector, &done, inventory, log).await?
-            }
+            Ok(collector) if self.collects(deletes) => self.collect(collector, &done, inventory, log).await?,
             _ => self.not_collected(),
         };
         report.run = Some(log.name().to_owned());

@@ -260,7 +260,8 @@ impl Report {
     fn outcome_line(&self) -> String {
         let done = self.number(is_done);
         let stale = self.number(|outcome| matches!(outcome, Outcome::Stale { .. }));
-        let failed = self.number(|outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Reverted { .. }));
+        let failed =
+            self.number(|outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Reverted { .. }));
         if self.steps.is_empty() {
             return "Nothing to remove".to_owned();
         }

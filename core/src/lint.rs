@@ -98,7 +98,9 @@ pub fn lint(policy: &Policy) -> Vec<Finding> {
 fn unmatchable(policy: &Policy) -> impl Iterator<Item = String> {
     let names = policy.protected_tags.iter().filter(|name| name.parse::<Tag>().is_err());
     let names = names.map(|name| {
-        format!("{name:?} of protected_tags protects nothing: it is no tag's exact name; patterns go to protect")
+        format!(
+            "{name:?} of protected_tags protects nothing: it is no tag's exact name; patterns go to protect"
+        )
     });
     // Behind another letter every part of a tag is one.
     let is_part = |part: &str| format!("a{part}").parse::<Tag>().is_ok();

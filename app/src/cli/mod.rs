@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 pub mod arguments;
+mod examples;
 pub mod log;
 mod offered;
 mod several;

@@ -324,7 +324,10 @@ mod tests {
         let mut collected = Collected::default();
         output.lines().for_each(|line| collected.count(Line::Out(line)));
         collected.count(Line::Err("level=info msg=\"blob eligible for deletion: sha256:dd\""));
-        assert_eq!(collected, Collected { blobs: 2, layer_links: 1, manifests: 1, lines: 10, troubles: Vec::new() });
+        assert_eq!(
+            collected,
+            Collected { blobs: 2, layer_links: 1, manifests: 1, lines: 10, troubles: Vec::new() }
+        );
     }
 
     #[test]

@@ -65,7 +65,8 @@ fn an_interrupted_run_ends_its_step_and_the_next_takes_over() {
      app            2     0        2   9.0 KiB
      total          2     0        2   9.0 KiB
     Steps: 2 done
-    Garbage collection: none (garbage_collection.mode is none, or neither the storage nor a container can be used: no space is freed)
+    Garbage collection: none (neither the registry's storage nor its container is known: no space is freed)
+    hint: name paths.host_storage, storage or registry.container; or set garbage_collection.mode to none
     Storage: not measured (unavailable: neither a host directory nor a container is configured)
     To take it back: clean-registry undo [run]
     ");

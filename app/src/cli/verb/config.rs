@@ -73,7 +73,9 @@ fn look(arguments: &Arguments, what: &ConfigVerb, name: &str, config: &Config) -
         (ConfigVerb::Check { .. }, Output::Text) => {
             findings(config).iter().for_each(|finding| print(&format!("{name}warning: {finding}")));
             if config.cleanup.is_none() {
-                print(&format!("{name}note: without cleanup nothing says what may go: run and plan refuse it"));
+                print(&format!(
+                    "{name}note: without cleanup nothing says what may go: run and plan refuse it"
+                ));
             }
         }
         (_, Output::Text) => sentences(config).lines().for_each(|line| print(&format!("{name}{line}"))),
