@@ -308,3 +308,37 @@ fn worst_cache(registries: &[RegistryConfig]) -> Option<Cache> {
     let caches = registries.iter().map(|registry| registry.cache);
     caches.reduce(|a, b| if a == Cache::InMemory || b == Cache::None { a } else { b })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::registry::{Options, connect};
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+
+    /// A registry that hangs up on the first `refused` who ask, as if it had not started yet.
+    async fn starting(refused: usize) -> Reader {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            for asked in 0.. {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                if asked >= refused {
+                    let _ = stream.read(&mut [0; 4096]).await;
+                    let _ = stream.write_all(ANSWER).await;
+                }
+            }
+        });
+        connect(Options { retries: 0, ..Options::new(&url) }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_is_not_up_yet_when_it_was_started_is_waited_for() {
+        let reader = starting(3).await;
+        assert!(matches!(reader.ping().await, Err(RegistryError::Unreachable { .. })), "once is too early");
+        until_it_answers(&reader).await.unwrap();
+    }
+}
