@@ -69,7 +69,7 @@ fn keeps_what_is_needed(memory: &Memory) {
     World::needed().iter().for_each(|(of, _, built)| all(of, built, &files));
 }
 
-fn removed(mode: Mode, storage: &Memory, outcome: Outcome) -> Removed {
+fn told(mode: Mode, storage: &Memory, outcome: Outcome) -> Removed {
     Removed::new(mode, storage, &Config::empty().wishes(), outcome, Bytes(0))
 }
 
@@ -110,7 +110,7 @@ async fn a_manifest_that_may_not_be_read_spares_what_its_repository_links_and_th
         storage.put(&link, Digest::of(&theirs).to_string(), Stamp::from_second(i64::from(LONG_AGO)));
         storage.fail(Deed::Read, &secret, Failure::Denied);
         let outcome = world.collect(&storage, &manner).await.unwrap();
-        let removed = removed(manner.mode, &storage, outcome);
+        let removed = told(manner.mode, &storage, outcome);
         assert_eq!(removed.exit(), Exit::InPart);
         assert!(
             removed.gaps.iter().any(|gap| secret.ends_with(&gap.path) && gap.why.contains("denied")),
@@ -128,7 +128,7 @@ async fn a_manifest_that_may_not_be_read_spares_what_its_repository_links_and_th
         assert!(files.contains_key(&linked) && files.contains_key(&unlinked));
         storage.heal();
         let outcome = world.collect(&storage, &manner).await.unwrap();
-        assert_eq!(removed(manner.mode, &storage, outcome).exit(), Exit::Done);
+        assert_eq!(told(manner.mode, &storage, outcome).exit(), Exit::Done);
         assert!(!storage.files().contains_key(&linked) && !storage.files().contains_key(&unlinked));
         keeps_what_is_needed(&storage);
     }
@@ -155,7 +155,7 @@ async fn a_file_that_may_not_be_touched_is_named_and_the_rest_goes() {
                 let storage = old(&world);
                 storage.fail(deed, key, Failure::Denied);
                 let outcome = world.collect(&storage, &manner).await.unwrap();
-                let removed = removed(manner.mode, &storage, outcome);
+                let removed = told(manner.mode, &storage, outcome);
                 let named = removed.troubles.iter().any(|trouble| trouble.contains(key.as_str()));
                 assert!(named, "{} {deed:?} {key}: {:?}", manner.mode, removed.troubles);
                 assert_eq!(removed.exit(), Exit::InPart);
