@@ -19,6 +19,7 @@ use crate::context::{Context, connect_once};
 use crate::gc::{GcError, closing};
 use crate::leftovers::Leftovers;
 use crate::registry::Writer;
+use crate::report::REPORTED;
 use crate::runtime::bare;
 use crate::runtime::collector::{self, Collected, Event, Mode};
 use crate::runtime::config::{Cache, RegistryConfig};
@@ -122,6 +123,49 @@ pub enum Collector {
     Native(Box<Native>),
 }
 
+/// Why nothing is collected, for people.
+#[derive(Debug, Clone)]
+pub struct NoCollector {
+    /// Why.
+    pub why: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl NoCollector {
+    /// Nobody wants it now.
+    #[must_use]
+    pub fn later() -> Self {
+        Self { why: "not now, so that what was done can be undone".to_owned(), hint: None }
+    }
+
+    fn unwanted() -> Self {
+        Self { why: "garbage_collection.mode is none: no space is freed".to_owned(), hint: None }
+    }
+
+    /// There is nothing to collect, or nothing that may.
+    fn nowhere(config: &Config) -> Self {
+        let (why, hint) = match &config.paths.host_storage {
+            Some(directory) => (
+                format!(
+                    "paths.host_storage {} is no directory of this host: no space is freed",
+                    directory.display()
+                ),
+                "name the directory that the registry stores in, as this host sees it",
+            ),
+            None => (
+                "neither the registry's storage nor its container is known: no space is freed".to_owned(),
+                "name paths.host_storage, storage or registry.container; or set garbage_collection.mode to none",
+            ),
+        };
+        Self { why, hint: Some(hint.to_owned()) }
+    }
+
+    fn unfit(error: &CollectError) -> Self {
+        Self { why: format!("{error}: no space is freed"), hint: error.hint() }
+    }
+}
+
 /// The registry's own collector, in its container.
 #[derive(Debug)]
 pub struct RegistryCollector {
@@ -135,15 +179,15 @@ pub struct RegistryCollector {
 
 impl Collector {
     /// Finds the collector that is configured, else the best there is: ours where the storage can be reached and the registry be
-    /// closed, else the registry's own. `None` if nothing is to be collected.
+    /// closed, else the registry's own. Inside it is why, if nothing is collected.
     ///
     /// # Errors
     /// Whatever would keep the collector from doing its work, found before anything is deleted.
-    pub async fn find(ctx: &Context) -> Result<Option<Self>, CollectError> {
+    pub async fn find(ctx: &Context) -> Result<Result<Self, NoCollector>, CollectError> {
         let (config, environment) = (&ctx.config, &ctx.environment);
         let configured = config.garbage_collection.mode;
         if configured == Some(CollectorMode::None) {
-            return Ok(None);
+            return Ok(Err(NoCollector::unwanted()));
         }
         let setting = Setting::find(config, environment).await?;
         let has_container = setting.container.is_some();
@@ -153,24 +197,23 @@ impl Collector {
                     (Some(_), _) => {
                         Err(setting.out_of_reach.map_or(CollectError::NoStorage, CollectError::Setting))
                     }
-                    (None, true) => RegistryCollector::find(config, setting, Mode::Exec).await.map(Some),
-                    (None, false) => Ok(None),
+                    (None, true) => RegistryCollector::find(config, setting, Mode::Exec).await.map(Ok),
+                    (None, false) => Ok(Err(NoCollector::nowhere(config))),
                 };
             };
-            match Self::native(ctx, setting, storage).await {
-                Err(error) if configured.is_none() && is_unfit(&error) => {
-                    tracing::info!("not collecting the storage itself: {error}");
-                }
-                found => return found.map(Some),
-            }
+            let error = match Self::native(ctx, setting, storage).await {
+                Err(error) if configured.is_none() && is_unfit(&error) => error,
+                found => return found.map(Ok),
+            };
+            tracing::info!("not collecting the storage itself: {error}");
             if !has_container {
-                return Ok(None);
+                return Ok(Err(NoCollector::unfit(&error)));
             }
             let setting = Setting::find(config, environment).await?;
-            return RegistryCollector::find(config, setting, Mode::Exec).await.map(Some);
+            return RegistryCollector::find(config, setting, Mode::Exec).await.map(Ok);
         }
         let mode = if configured == Some(CollectorMode::Offline) { Mode::Offline } else { Mode::Exec };
-        RegistryCollector::find(config, setting, mode).await.map(Some)
+        RegistryCollector::find(config, setting, mode).await.map(Ok)
     }
 
     async fn native(
@@ -222,11 +265,12 @@ impl Collector {
             Self::Registry(collector) => collector.run(writer, hazards, log).await,
             Self::Native(native) => {
                 let outcome = native.run(deleted, log).await?;
-                for trouble in outcome.troubles() {
-                    tracing::error!("{trouble}");
+                let troubles: Vec<String> = outcome.troubles().collect();
+                for trouble in &troubles {
+                    tracing::error!(target: REPORTED, "{trouble}");
                 }
                 let layer_links = outcome.garbage.links.len() as u64;
-                Ok(Collected { blobs: outcome.swept.blobs, layer_links, ..Collected::default() })
+                Ok(Collected { blobs: outcome.swept.blobs, layer_links, troubles, ..Collected::default() })
             }
         }
     }
@@ -337,7 +381,7 @@ pub async fn measure_on_host(config: &Config) -> Measured {
     measure(config.paths.host_storage.as_deref(), None, DEFAULT_STORAGE).await
 }
 
-/// Opens a registry again that an interrupted run had closed, and ends what is left of that run's collector.
+/// Opens a registry again that an interrupted run had closed, by what is configured, else by what that run noted, and ends what is left of that run's collector.
 ///
 /// # Errors
 /// When it cannot be opened.
@@ -346,9 +390,11 @@ pub async fn open_what_was_closed(
     environment: &BTreeMap<String, String>,
     leftovers: &Leftovers,
 ) -> Result<(), CollectError> {
-    if let Some(command) = &leftovers.open_command {
+    if let Some(noted) = &leftovers.open_command {
+        // The one that was noted may be what failed.
+        let command = config.garbage_collection.open_command.as_ref().unwrap_or(noted);
         tracing::warn!("an interrupted run had closed the registry: opening it with `{command}`");
-        closing::run(command).await.map_err(GcError::from)?;
+        closing::open_by(command).await.map_err(GcError::from)?;
     }
     let Some(name) = &leftovers.stopped_container else { return Ok(()) };
     let container = match engine(config, environment).await?.container(name).await {

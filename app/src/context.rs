@@ -136,7 +136,15 @@ impl Context {
     pub async fn storage(&self) -> Option<&Arc<dyn Storage>> {
         let find = || async {
             match self.setting().await {
-                Ok(setting) => setting.storage.clone(),
+                Ok(setting) => {
+                    if let (None, Some(directory)) = (&setting.storage, &self.config.paths.host_storage) {
+                        let directory = directory.display();
+                        tracing::warn!(
+                            "the storage is not read: paths.host_storage {directory} is no directory of this host"
+                        );
+                    }
+                    setting.storage.clone()
+                }
                 Err(failure) => {
                     tracing::warn!("the storage is not read: {}", failure.message);
                     None
@@ -232,7 +240,7 @@ impl Context {
             match survey.take().await {
                 Ok(seen) => return self.seen(storage, seen).await,
                 // A new registry has nothing yet; the address will tell whether that is so.
-                Err(ScanError::NotARegistry(_)) if !reader.is_over_storage() => {
+                Err(ScanError::NotARegistry { .. }) if !reader.is_over_storage() => {
                     return self.seen(storage, survey.nothing()).await;
                 }
                 Err(error) if self.may_do_without(&error) => {

@@ -113,10 +113,10 @@ impl From<crate::scan::ScanError> for Failure {
         use crate::scan::ScanError as E;
         let exit = match &error {
             E::Storage(_) => Exit::Unreachable,
-            E::NotARegistry(_) => Exit::Usage,
+            E::NotARegistry { .. } => Exit::Usage,
             E::PullThroughCache(_) => Exit::Unsafe,
         };
-        Self { exit, hint: error.hint().map(str::to_owned), message: error.to_string() }
+        Self { exit, hint: error.hint(), message: error.to_string() }
     }
 }
 
@@ -134,7 +134,7 @@ impl From<crate::gc::GcError> for Failure {
             E::Scan(error) => return error.into(),
             E::State(error) => return error.into(),
             E::Elsewhere(error) => return error.into(),
-            E::Closing(C::Docker(_) | C::Command { .. }) => Exit::Unreachable,
+            E::Closing(C::Docker(_) | C::Command { .. } | C::StillClosed { .. }) => Exit::Unreachable,
             E::Locked(_) => Exit::Locked,
             E::Interrupted => Exit::Interrupted,
             _ => Exit::Unsafe,

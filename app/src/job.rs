@@ -15,7 +15,7 @@ use clean_registry_core::report::summarize;
 use futures_util::{StreamExt as _, stream};
 
 use crate::apply::{Applied, Apply};
-use crate::collect::{CollectError, Collector, measure_on_host, open_what_was_closed};
+use crate::collect::{CollectError, Collector, NoCollector, measure_on_host, open_what_was_closed};
 use crate::consent;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -24,6 +24,7 @@ use crate::leftovers::Leftovers;
 use crate::limits;
 use crate::registry::{Reference, Refusal, Writer};
 use crate::report::{Collection, REPORTED, Report};
+use crate::runtime::collector::Collected;
 use crate::runtime::measure::Measured;
 use crate::state::{Lock, RunLog};
 use crate::storage::Storage;
@@ -182,7 +183,7 @@ pub struct Work<'a> {
     ctx: &'a Context,
     /// What can change the registry.
     pub writer: Writer,
-    collector: Option<Collector>,
+    collector: Result<Collector, NoCollector>,
     collect_when: CollectWhen,
     /// What earlier runs left undone.
     pub leftovers: Leftovers,
@@ -204,7 +205,7 @@ impl<'a> Work<'a> {
         }
         open_what_was_closed(&ctx.config, &ctx.environment, &leftovers).await?;
         let collector = match collect_when {
-            CollectWhen::Never => None,
+            CollectWhen::Never => Err(NoCollector::later()),
             _ => Collector::find(ctx).await?,
         };
         let writer = Writer::new(ctx.reader.clone());
@@ -214,13 +215,13 @@ impl<'a> Work<'a> {
     /// The same with another collector.
     #[must_use]
     pub fn with_collector(mut self, collector: Collector) -> Self {
-        self.collector = Some(collector);
+        self.collector = Ok(collector);
         self
     }
 
     /// Gives back what a process that ends does not give back by itself: the lock of the storage.
     pub async fn end(self) {
-        if let Some(collector) = self.collector {
+        if let Ok(collector) = self.collector {
             collector.release().await;
         }
     }
@@ -249,7 +250,7 @@ impl<'a> Work<'a> {
     /// in all of it. Limits may need all of it, too.
     #[must_use]
     pub fn survey_scope<'s>(&self, scope: &'s Scope) -> &'s Scope {
-        if self.collector.is_some() { &Scope::All } else { limits::survey_scope(&self.ctx.config, scope) }
+        if self.collector.is_ok() { &Scope::All } else { limits::survey_scope(&self.ctx.config, scope) }
     }
 
     /// Applies a sound plan but for what has come into use since, collects the garbage, and measures. What is in use is noted in
@@ -261,7 +262,7 @@ impl<'a> Work<'a> {
         let plan = sound.plan();
         let mut report = Report::new(plan);
         let will_collect = self.collects(!plan.steps.is_empty());
-        if let Some(collector) = self.collector.as_ref().filter(|_| will_collect) {
+        if let (Ok(collector), true) = (&self.collector, will_collect) {
             collector.check(&Hazards::after(plan, inventory))?;
         }
         if plan.steps.is_empty() && !will_collect {
@@ -277,6 +278,10 @@ impl<'a> Work<'a> {
         let log = self.ctx.state.begin(sound.plan(), self.ctx.now)?;
         let carried_out = self.carry_out_closed(&sound, inventory, &log, report).await;
         let opened = self.open_again(&log).await;
+        if let (Err(_), Err(error)) = (&carried_out, &opened) {
+            // The other error ends this, and nobody must miss that one.
+            tracing::error!("{}", error.message);
+        }
         let mut report = carried_out?;
         opened?;
         report.left(came_into_use);
@@ -310,9 +315,7 @@ impl<'a> Work<'a> {
         let done = done(plan, &applied);
         let deletes = done.steps.iter().any(|step| step.action == Action::Delete);
         report.collection = match &self.collector {
-            Some(collector) if self.collects(deletes) => {
-                self.collect(collector, &done, inventory, log).await?
-            }
+            Ok(collector) if self.collects(deletes) => self.collect(collector, &done, inventory, log).await?,
             _ => self.not_collected(),
         };
         report.run = Some(log.name().to_owned());
@@ -333,7 +336,7 @@ impl<'a> Work<'a> {
             CollectWhen::Deleted => deletes || self.leftovers.owes_collection,
             CollectWhen::Never => false,
         };
-        wanted && self.collector.is_some()
+        wanted && self.collector.is_ok()
     }
 
     async fn apply(&self, sound: &Sound, inventory: &Inventory, log: &RunLog) -> Result<Applied, Failure> {
@@ -369,30 +372,26 @@ impl<'a> Work<'a> {
             });
         }
         log.record(&Record::Collected)?;
-        let (blobs, layer_links) = (collected.blobs, collected.layer_links);
+        let Collected { blobs, layer_links, troubles, .. } = collected;
         tracing::info!(
             "collected {} and {}",
             count(blobs, "blob", "blobs"),
             count(layer_links, "layer link", "layer links")
         );
-        Ok(Collection::Done { blobs, layer_links })
+        Ok(Collection::Done { blobs, layer_links, troubles })
     }
 
     fn not_collected(&self) -> Collection {
-        let why = match (self.collect_when, &self.collector) {
-            (CollectWhen::Never, _) => "not now, so that what was done can be undone",
-            (_, None) => {
-                "garbage_collection.mode is none, or neither the storage nor a container can be used: no space is freed"
-            }
-            _ => "nothing was deleted",
-        };
-        Collection::None { why: why.to_owned() }
+        match &self.collector {
+            Ok(_) => Collection::None { why: "nothing was deleted".to_owned(), hint: None },
+            Err(NoCollector { why, hint }) => Collection::None { why: why.clone(), hint: hint.clone() },
+        }
     }
 
     async fn measure(&self) -> Measured {
         match &self.collector {
-            Some(collector) => collector.measure(&self.ctx.config).await,
-            None => measure_on_host(&self.ctx.config).await,
+            Ok(collector) => collector.measure(&self.ctx.config).await,
+            Err(_) => measure_on_host(&self.ctx.config).await,
         }
     }
 }

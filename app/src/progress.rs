@@ -39,9 +39,9 @@ impl Progress {
 
     /// Begins a stretch of work of `length` steps, as far as is known.
     pub fn begin(&self, name: &'static str, length: usize) {
-        self.bar.reset();
-        self.bar.set_length(length as u64);
         self.bar.set_message(name);
+        self.bar.set_length(length as u64);
+        self.bar.reset();
         if self.lines.is_none() {
             self.bar.enable_steady_tick(Duration::from_millis(200));
         }

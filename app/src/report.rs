@@ -83,11 +83,17 @@ pub enum Collection {
         blobs: u64,
         /// Layer links removed.
         layer_links: u64,
+        /// What could not be removed, or be seen to.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        troubles: Vec<String>,
     },
     /// There was none.
     None {
         /// Why.
         why: String,
+        /// What to do about it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
     },
     /// It failed.
     Failed {
@@ -96,6 +102,33 @@ pub enum Collection {
         /// What to do about it.
         hint: Option<String>,
     },
+}
+
+impl Collection {
+    /// Not all that it was to do was done.
+    const fn is_in_part(&self) -> bool {
+        match self {
+            Self::Done { troubles, .. } => !troubles.is_empty(),
+            Self::None { .. } => false,
+            Self::Failed { .. } => true,
+        }
+    }
+
+    /// For people.
+    fn lines(&self) -> Vec<String> {
+        let (line, hint) = match self {
+            Self::Done { blobs, layer_links, troubles } => {
+                let (blobs, links) =
+                    (count(*blobs, "blob", "blobs"), count(*layer_links, "layer link", "layer links"));
+                let line = format!("Garbage collection: {blobs} and {links} removed");
+                let troubles = troubles.iter().map(|trouble| format!("Not done: {trouble}"));
+                return std::iter::once(line).chain(troubles).collect();
+            }
+            Self::None { why, hint } => (format!("Garbage collection: none ({why})"), hint),
+            Self::Failed { why, hint } => (format!("Garbage collection: FAILED, {why}"), hint),
+        };
+        std::iter::once(line).chain(hint.iter().map(|hint| format!("hint: {hint}"))).collect()
+    }
 }
 
 /// The storage before and after.
@@ -111,6 +144,10 @@ pub struct Storage {
     pub estimate: Estimate,
     /// Where it was measured, or why it was not.
     pub measured: String,
+}
+
+const fn is_done(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Done | Outcome::Already)
 }
 
 fn as_code<S: serde::Serializer>(exit: &Exit, serializer: S) -> Result<S::Ok, S::Error> {
@@ -130,7 +167,7 @@ impl Report {
             steps: Vec::new(),
             gaps: plan.gaps.clone(),
             warnings: Vec::new(),
-            collection: Collection::None { why: "nothing was deleted".to_owned() },
+            collection: Collection::None { why: "nothing was deleted".to_owned(), hint: None },
             storage: Storage { estimate: plan.estimate, ..Storage::default() },
             exit: Exit::Done,
         }
@@ -140,7 +177,7 @@ impl Report {
     pub fn applied(&mut self, plan: &Plan, applied: Applied) {
         let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Reverted { .. });
         let is_whole = applied.count(failed) == 0 && applied.troubles.is_empty();
-        if !is_whole || matches!(self.collection, Collection::Failed { .. }) {
+        if !is_whole || self.collection.is_in_part() {
             self.exit = Exit::InPart;
         }
         self.gaps.extend(applied.troubles);
@@ -197,9 +234,8 @@ impl Report {
             lines.push(table(summary));
         }
         lines.push(self.figures());
-        if let (Some(run), Collection::None { .. } | Collection::Failed { .. }) =
-            (&self.run, &self.collection)
-        {
+        let is_collected = matches!(self.collection, Collection::Done { .. });
+        if let Some(run) = self.run.as_ref().filter(|_| !is_collected && self.number(is_done) > 0) {
             lines.push(format!("To take it back: clean-registry undo {run}"));
         }
         lines.join("\n")
@@ -211,28 +247,21 @@ impl Report {
         let mut lines: Vec<String> =
             self.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
         lines.push(self.outcome_line());
-        lines.push(match &self.collection {
-            Collection::Done { blobs, layer_links } => {
-                let (blobs, links) =
-                    (count(*blobs, "blob", "blobs"), count(*layer_links, "layer link", "layer links"));
-                format!("Garbage collection: {blobs} and {links} removed")
-            }
-            Collection::None { why } => format!("Garbage collection: none ({why})"),
-            Collection::Failed { why, hint } => {
-                let hint = hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-                format!("Garbage collection: FAILED, {why}{hint}")
-            }
-        });
+        lines.extend(self.collection.lines());
         lines.extend(self.storage_lines());
         lines.join("\n")
     }
 
+    /// Steps of which that came.
+    fn number(&self, wanted: fn(&Outcome) -> bool) -> usize {
+        self.steps.iter().filter(|taken| wanted(&taken.outcome)).count()
+    }
+
     fn outcome_line(&self) -> String {
-        let number =
-            |wanted: fn(&Outcome) -> bool| self.steps.iter().filter(|taken| wanted(&taken.outcome)).count();
-        let done = number(|outcome| matches!(outcome, Outcome::Done | Outcome::Already));
-        let stale = number(|outcome| matches!(outcome, Outcome::Stale { .. }));
-        let failed = number(|outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Reverted { .. }));
+        let done = self.number(is_done);
+        let stale = self.number(|outcome| matches!(outcome, Outcome::Stale { .. }));
+        let failed =
+            self.number(|outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Reverted { .. }));
         if self.steps.is_empty() {
             return "Nothing to remove".to_owned();
         }
@@ -261,7 +290,7 @@ impl Report {
         let far = freed.0.abs_diff(estimate.bytes.0) as f64 > FAR * estimate.bytes.0 as f64;
         if far && freed.0.abs_diff(estimate.bytes.0) > FAR_AT_LEAST {
             let why = if freed.0 > estimate.bytes.0 {
-                "the collection also removed garbage from before this run"
+                "garbage from before this run went as well, and so did folders and links"
             } else {
                 "images pushed meanwhile, or manifests that no tag leads to, hold the rest"
             };

@@ -4,6 +4,7 @@
 //! 4.4, P1 before P2).
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use clean_registry_core::gc::{Known, References};
@@ -41,8 +42,13 @@ pub enum ScanError {
     #[error("storage: {0}")]
     Storage(#[from] StorageError),
     /// There is no registry in it.
-    #[error("{0} holds no registry: there is no {PREFIX} in it")]
-    NotARegistry(String),
+    #[error("{storage} holds no registry: there is no {PREFIX} in it")]
+    NotARegistry {
+        /// The storage.
+        storage: String,
+        /// A directory above or below it that is one.
+        meant: Option<PathBuf>,
+    },
     /// It belongs to a pull-through cache.
     #[error("{0} is the storage of a pull-through cache: it has a {SCHEDULER}")]
     PullThroughCache(String),
@@ -51,16 +57,20 @@ pub enum ScanError {
 impl ScanError {
     /// What to do about it.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Storage(error) => error.hint(),
-            Self::NotARegistry(_) => {
-                Some("name the directory or prefix that the registry's configuration calls rootdirectory")
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Storage(error) => return error.hint().map(str::to_owned),
+            Self::NotARegistry { meant: Some(meant), .. } => {
+                return Some(format!("{} holds one: was that meant?", meant.display()));
+            }
+            Self::NotARegistry { meant: None, .. } => {
+                "name the directory or prefix that the registry's configuration calls rootdirectory"
             }
             Self::PullThroughCache(_) => {
-                Some("what a pull-through cache holds is its own to expire (proxy.ttl); nothing was changed")
+                "what a pull-through cache holds is its own to expire (proxy.ttl); nothing was changed"
             }
-        }
+        };
+        Some(hint.to_owned())
     }
 }
 
@@ -82,6 +92,20 @@ pub async fn refuse_strangers(storage: &dyn Storage) -> Result<(), ScanError> {
         Some(_) => Err(ScanError::PullThroughCache(storage.location())),
         None => Ok(()),
     }
+}
+
+/// The registry's directory that somebody means who names a folder of it, or what it lies in.
+fn nearby(directory: &Path) -> Option<PathBuf> {
+    let holds_one = |directory: &PathBuf| directory.join(PREFIX).is_dir();
+    let above = directory.ancestors().skip(1).map(Path::to_owned);
+    above.chain(folders(directory)).find(holds_one)
+}
+
+fn folders(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    found.sort();
+    found.into_iter()
 }
 
 /// Lists every blob.
@@ -132,7 +156,8 @@ pub async fn repositories(
     let mut stored = Stored { blobs, ..Stored::default() };
     look_again(storage, &mut stored, tags, depth).await?;
     if stored.blobs.is_empty() && stored.repos.is_empty() && !has_folder(storage).await? {
-        return Err(ScanError::NotARegistry(storage.location()));
+        let meant = storage.directory().and_then(nearby);
+        return Err(ScanError::NotARegistry { storage: storage.location(), meant });
     }
     Ok(stored)
 }

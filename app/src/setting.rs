@@ -53,13 +53,19 @@ pub enum SettingError {
     #[error("the registry is a pull-through cache of {0}")]
     PullThroughCache(String),
     /// The storage cannot be opened.
-    #[error("storage {what}: {source}")]
+    #[error("storage {}", with_name(what, source))]
     Open {
         /// Which, for people.
         what: String,
         /// Why.
         source: SpecError,
     },
+}
+
+/// What went wrong, after the name of the storage, which a directory's error says already.
+fn with_name(what: &str, source: &SpecError) -> String {
+    let said = source.to_string();
+    if said.starts_with(what) { said } else { format!("{what}: {said}") }
 }
 
 impl SettingError {

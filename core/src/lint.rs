@@ -78,6 +78,7 @@ pub fn lint(policy: &Policy) -> Vec<Finding> {
     }
     let general = |message: String| Finding { rule: None, message };
     found.extend(each(&policy.protect).filter_map(|pattern| oddity(pattern, Names::Tags)).map(general));
+    found.extend(unmatchable(policy).map(general));
     if policy.protected_patterns.iter().any(String::is_empty) {
         found.push(general(
             "protected_patterns holds \"\", which every tag contains: nothing will ever go".to_owned(),
@@ -91,6 +92,23 @@ pub fn lint(policy: &Policy) -> Vec<Finding> {
         found.push(general("no tag is protected, not even latest".to_owned()));
     }
     found
+}
+
+/// Names and parts of names that no tag can have: whoever wrote them meant a pattern, and they protect nothing.
+fn unmatchable(policy: &Policy) -> impl Iterator<Item = String> {
+    let names = policy.protected_tags.iter().filter(|name| name.parse::<Tag>().is_err());
+    let names = names.map(|name| {
+        format!(
+            "{name:?} of protected_tags protects nothing: it is no tag's exact name; patterns go to protect"
+        )
+    });
+    // Behind another letter every part of a tag is one.
+    let is_part = |part: &str| format!("a{part}").parse::<Tag>().is_ok();
+    let parts = policy.protected_patterns.iter().filter(move |part| !is_part(part));
+    let parts = parts.map(|part| {
+        format!("{part:?} of protected_patterns protects nothing: it is a plain part of no tag; patterns go to protect")
+    });
+    names.chain(parts)
 }
 
 /// What a policy gives away in the sight of a registry: patterns that match nothing there, rules that claim nothing, and what a run

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::examples;
 use crate::age::AgeText;
 use crate::config::{Config, ConfigError, StorageSection};
 use crate::failure::EXIT_CODES;
@@ -14,61 +15,12 @@ use crate::report::Output;
 /// Where the configuration is if nobody says.
 const CONFIG: &str = "config.json";
 
-/// The least that is needed to begin with.
-const EXAMPLE: &str = r#"Example, with this config.json in the current directory:
-  { "registry": { "url": "http://127.0.0.1:5000", "container": "registry" },
-    "cleanup":  { "days_to_keep": 30, "protected_tags": ["latest"] } }
-
-  clean-registry plan    what would go, and why
-  clean-registry         it goes, and the garbage is collected"#;
-
-const USAGE: &str = "Columns:
-  TOTAL   all that the images of this line need
-  UNIQUE  what nothing else needs: what would be freed if they went
-  SHARED  what other lines need as well
-
-Examples:
-  clean-registry usage --storage /var/lib/registry
-  clean-registry usage --storage /var/lib/registry --by tag --output csv > usage.csv
-  clean-registry usage --registry-config /etc/distribution/config.yml";
-
-const CHECK: &str = "What is found is grouped:
-  broken     an image cannot be pulled; ends with exit code 4
-  damaged    something is not as a registry writes it, and no image suffers
-  left over  what nothing needs: orphaned blobs, abandoned uploads, empty repositories
-
-Examples:
-  clean-registry check --storage /var/lib/registry
-  clean-registry check --storage /var/lib/registry --verify-content
-  clean-registry check --storage /var/lib/registry --repair
-  clean-registry check --registry-config /etc/distribution/config.yml --output json
-
---repair does what check has shown as `repair:` and nothing else. Each repair is written to the journal.";
-
-const CASES: &str = r#"A table:
-  now: 2026-11-24T12:00:00Z        # by default the present
-  repositories:
-    ci/app:
-      latest: { same_as: main-9, expect: keep, because: protected }
-      main-9: { age: 2d, expect: keep }
-      main-8: { age: 40d, pulled: 3d, expect: keep }
-      main-7: { age: 90d, expect: remove }
-      odd:    { labels: { quay.expires-after: 2w }, expect: keep }   # of unknown age
-
-Ends with exit code 4 if something else would become of a tag."#;
-
-const VERIFY: &str = "Examples:
-  clean-registry verify --storage /var/lib/registry
-  clean-registry verify --storage /var/lib/registry --output json
-
-Ends with exit code 4 if a tag cannot be pulled. `check` says more: what else is wrong, and what to do.";
-
 /// Keeps a container registry small without losing an image that somebody needs.
 ///
 /// Without a command it does the whole job: it looks at the registry, decides what goes and why, deletes it, collects the garbage,
 /// measures what was freed, and keeps what it needs to undo the deletion. `plan` shows the same and changes nothing.
 #[derive(Debug, Parser)]
-#[command(name = "clean-registry", version, after_help = format!("{EXAMPLE}\n\n{EXIT_CODES}"), max_term_width = 100)]
+#[command(name = "clean-registry", version, after_help = format!("{}\n\n{EXIT_CODES}", examples::EXAMPLE), max_term_width = 100)]
 pub struct Arguments {
     /// The configuration, JSON or YAML [default: config.json]
     #[arg(long, global = true, value_name = "FILE")]
@@ -76,7 +28,8 @@ pub struct Arguments {
     /// Only this one of the registries that the configuration names; may be given several times
     #[arg(long, global = true, value_name = "NAME")]
     pub registry: Vec<String>,
-    /// The directory of the journal, the vault and the cache
+    /// The directory of the journal, the vault and the cache [default: /var/lib/clean-registry, not as root
+    /// ~/.local/state/clean-registry]
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// The log file, beside the terminal [default: /var/logs/clean-registry.log]
@@ -205,8 +158,10 @@ impl StorageArguments {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Do the whole job (the default)
+    #[command(after_help = examples::RUN)]
     Run,
     /// Show what run would do, and why; nothing is changed
+    #[command(after_help = examples::PLAN)]
     Plan {
         /// Save the plan, to be reviewed and given to apply; of several registries a file each in this directory
         #[arg(long, value_name = "FILE")]
@@ -219,30 +174,34 @@ pub enum Verb {
         compare: Option<PathBuf>,
     },
     /// Do exactly what a saved plan says; what has changed since is left alone
+    #[command(after_help = examples::APPLY)]
     Apply {
         /// The plan, or a directory with plans for several registries
         file: PathBuf,
     },
     /// Say why something stays or goes: every reason, the date used and where it was found, who needs it
+    #[command(after_help = examples::EXPLAIN)]
     Explain {
         /// REPOSITORY, REPOSITORY:TAG or REPOSITORY@DIGEST
         reference: String,
     },
     /// Put back what a run deleted, as long as its garbage has not been collected
+    #[command(after_help = examples::UNDO)]
     Undo {
         /// The run, as listed by runs [default: the last one that is not an undo and has not been undone]
         run: Option<String>,
     },
     /// List the runs on this registry and what became of them
+    #[command(after_help = examples::RUNS)]
     Runs,
     /// Remove from the storage what nobody needs, and lose nothing while people push
     ///
     /// It needs the storage alone: clean-registry gc --storage /var/lib/registry. A config.json in the current directory, or what
     /// --config names, is read as well: its garbage_collection, and its storage where neither --storage nor --registry-config is given.
-    #[command(after_help = GC_EXAMPLES)]
+    #[command(after_help = examples::GC)]
     Gc(GcArguments),
     /// Show what takes the room: bytes by repository or by tag, as they lie in the storage
-    #[command(after_help = USAGE)]
+    #[command(after_help = examples::USAGE)]
     Usage {
         /// The storage.
         #[command(flatten)]
@@ -252,7 +211,7 @@ pub enum Verb {
         by: By,
     },
     /// Find what is broken or left over in the storage; nothing is changed without --repair
-    #[command(after_help = CHECK)]
+    #[command(after_help = examples::CHECK)]
     Check {
         /// The storage.
         #[command(flatten)]
@@ -265,30 +224,34 @@ pub enum Verb {
         repair: bool,
     },
     /// Prove that every tag can be pulled: that all it leads to is stored, in the right size
-    #[command(after_help = VERIFY)]
+    #[command(after_help = examples::VERIFY)]
     Verify {
         /// The storage.
         #[command(flatten)]
         storage: StorageArguments,
     },
     /// Look at the configuration
+    #[command(after_help = examples::CONFIG)]
     Config {
         /// What to look at it for
         #[command(subcommand)]
         what: ConfigVerb,
     },
     /// Show the whole job on a sample registry of its own; needs nothing else
+    #[command(after_help = examples::DEMO)]
     Demo {
         /// Keep the sample registry's directory
         #[arg(long)]
         keep: bool,
     },
     /// Print the completions for a shell
+    #[command(after_help = examples::COMPLETIONS)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
     /// Print the manual page
+    #[command(after_help = examples::MAN)]
     Man,
 }
 
@@ -315,24 +278,6 @@ impl Verb {
         }
     }
 }
-
-const GC_EXAMPLES: &str = "Modes:
-  offline     the registry is stopped or read-only throughout
-  barrier     it is closed for the seconds of a second look and the sweep, and opened again
-  quarantine  it runs on: garbage is hidden, looked at again after a restart or --wait,
-              then purged or brought back
-By default the safest that is possible here; one that is not safe is refused. None relies on --grace.
-
-Examples:
-  clean-registry gc --storage /var/lib/registry --plan
-      what would go, and how much that is; nothing is written
-  clean-registry gc --storage /var/lib/registry --untagged
-      of a registry that is stopped; manifests that nothing points at go, too
-  clean-registry gc --registry-config /etc/distribution/config.yml --plan
-      where that registry stores, be it a directory, S3, Google Cloud Storage or Azure
-  clean-registry gc --storage /var/lib/registry --close-command 'systemctl stop docker-registry' \\
-                    --open-command 'systemctl start docker-registry'
-      the registry is down for as long as a second look and the sweep take";
 
 /// What to collect and how.
 #[derive(Debug, Clone, Args)]
@@ -405,7 +350,7 @@ pub enum ConfigVerb {
     /// Read the policy, what is in use, limits and the collection back as plain sentences
     Explain,
     /// Try the policy on a table of tags and what ought to become of each
-    #[command(after_help = CASES)]
+    #[command(after_help = examples::CASES)]
     Test {
         /// The table, JSON or YAML
         file: PathBuf,

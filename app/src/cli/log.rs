@@ -31,10 +31,19 @@ pub enum Terminal {
 /// The target of what ends a run. It is told on standard error in any case, so the terminal hears of it once.
 pub const FAILURE: &str = "clean_registry::failure";
 
-/// Begins to log. A file that cannot be written is warned of once, and done without.
+/// Whether it is said that there is no log file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// It was asked for, or what is done should be on record.
+    Warn,
+    /// Nothing is changed that should be on record.
+    Bear,
+}
+
+/// Begins to log. A file that cannot be written is done without, and warned of once if it is `missing` to somebody.
 ///
 /// `debug` is the value of the environment's `DEBUG`.
-pub fn begin(terminal: Terminal, file: &Path, debug: Option<&str>) {
+pub fn begin(terminal: Terminal, file: &Path, missing: Missing, debug: Option<&str>) {
     let level = if debug.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
         Level::DEBUG
     } else {
@@ -45,9 +54,9 @@ pub fn begin(terminal: Terminal, file: &Path, debug: Option<&str>) {
     let tells_failures = terminal == Terminal::Stdout && !is_one_place();
     let lines = Lines { terminal, tells_failures, file: opened.ok().map(Mutex::new), level };
     if tracing_subscriber::registry().with(lines).try_init().is_ok()
-        && let Some(error) = failed
+        && let Some(error) = failed.filter(|_| missing == Missing::Warn)
     {
-        tracing::warn!("no log file: {}: {error}", file.display());
+        tracing::warn!("no log file: {}: {error}; --log-file or log.file names another", file.display());
     }
 }
 

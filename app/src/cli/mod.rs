@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 pub mod arguments;
+mod examples;
 pub mod log;
 mod offered;
 mod several;
@@ -12,7 +13,7 @@ mod turn;
 pub mod verb;
 
 use arguments::{Arguments, Form, StorageArguments, Verb};
-use log::Terminal;
+use log::{Missing, Terminal};
 use several::Chosen;
 use turn::Turn;
 
@@ -28,10 +29,17 @@ pub async fn run() -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
-    dispatch(arguments, environment()).await.unwrap_or_else(|failure| {
+    let exit = dispatch(arguments, environment()).await.unwrap_or_else(|failure| {
         print_failure(&failure);
         failure.exit
-    })
+    });
+    match verb::unprinted() {
+        Some(error) if exit == Exit::Done => {
+            print_failure(&Failure::new(Exit::InPart, format!("standard output: {error}")));
+            Exit::InPart
+        }
+        _ => exit,
+    }
 }
 
 fn print_failure(failure: &Failure) {
@@ -75,7 +83,8 @@ async fn on_registries(arguments: Arguments, environment: BTreeMap<String, Strin
         None => arguments.config(&environment)?,
     };
     let debug = environment.get("DEBUG").map(String::as_str);
-    log::begin(terminal(&arguments), &log_file(&arguments, &config), debug);
+    let (file, missing) = log_file(&arguments, &config);
+    log::begin(terminal(&arguments), &file, missing, debug);
     match Chosen::of(&arguments, config, &environment)? {
         Chosen::One(config) => {
             let turn = Turn { over_limits: arguments.over_limits.clone(), ..Turn::default() };
@@ -151,8 +160,9 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where the log file goes: as told, as configured, or where it always went.
-fn log_file(arguments: &Arguments, config: &Config) -> PathBuf {
+/// Where the log file goes: as told, as configured, or where it always went, where whoever only looks may not be allowed to write.
+fn log_file(arguments: &Arguments, config: &Config) -> (PathBuf, Missing) {
     let told = arguments.log_file.clone().or_else(|| config.log.file.clone());
-    told.unwrap_or_else(|| PathBuf::from("/var/logs/clean-registry.log"))
+    let missing = if told.is_some() || arguments.verb().changes() { Missing::Warn } else { Missing::Bear };
+    (told.unwrap_or_else(|| PathBuf::from("/var/logs/clean-registry.log")), missing)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clean_registry_core::gc::LetGo;
 use clean_registry_core::journal::{Ending, Record};
@@ -14,11 +14,11 @@ use jiff::Timestamp;
 
 use crate::config::Config;
 use crate::gc::cache::{CacheError, RedisCache};
-use crate::gc::closing::{Closing, Seen, Watch};
+use crate::gc::closing::{Closing, LOOK_EVERY, PATIENCE, Seen, Watch};
 use crate::gc::processes;
 use crate::gc::{self, Collection, GcError, Mode, Outcome, Wishes};
 use crate::interrupt::Interrupt;
-use crate::registry::Reader;
+use crate::registry::{Error as RegistryError, Reader};
 use crate::report::collection::Removed;
 use crate::runtime::config::{Cache, RegistryConfig};
 use crate::scan::{self, Tags};
@@ -197,7 +197,7 @@ impl Native {
         if outcome.swept.blobs > 0 {
             log.record(&Record::Collected)?;
         }
-        let removed = Removed::new(self.mode, &*self.storage, outcome, freed);
+        let removed = Removed::new(self.mode, &*self.storage, &self.wishes, outcome, freed);
         let is_whole = removed.exit() == crate::failure::Exit::Done;
         log.end(if is_whole { Ending::Complete } else { Ending::InPart })?;
         Ok(removed)
@@ -207,6 +207,10 @@ impl Native {
     async fn probe(&self, outcome: &mut Outcome) {
         let Some(reader) = &self.watch.reader else { return };
         if outcome.swept.blobs == 0 || self.mode == Mode::Offline {
+            return;
+        }
+        if let Err(error) = until_it_answers(reader).await {
+            outcome.troubles.push(format!("the registry does not answer after the collection: {error}"));
             return;
         }
         let linked = outcome
@@ -223,6 +227,19 @@ impl Native {
                 )),
                 Err(error) => outcome.troubles.push(format!("the registry cannot be asked after the collection: {error}")),
             }
+        }
+    }
+}
+
+/// Waits for a registry that was opened just now: what starts it may return before it listens.
+async fn until_it_answers(reader: &Reader) -> Result<(), RegistryError> {
+    let began = Instant::now();
+    loop {
+        match reader.ping().await {
+            Err(RegistryError::Unreachable { .. }) if began.elapsed() < PATIENCE => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            answer => return answer.map(|_| ()),
         }
     }
 }
@@ -296,4 +313,38 @@ async fn caches(registries: &[RegistryConfig]) -> Result<Vec<RedisCache>, CacheE
 fn worst_cache(registries: &[RegistryConfig]) -> Option<Cache> {
     let caches = registries.iter().map(|registry| registry.cache);
     caches.reduce(|a, b| if a == Cache::InMemory || b == Cache::None { a } else { b })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::registry::{Options, connect};
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+
+    /// A registry that hangs up on the first `refused` who ask, as if it had not started yet.
+    async fn starting(refused: usize) -> Reader {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            for asked in 0.. {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                if asked >= refused {
+                    let _ = stream.read(&mut [0; 4096]).await;
+                    let _ = stream.write_all(ANSWER).await;
+                }
+            }
+        });
+        connect(Options { retries: 0, ..Options::new(&url) }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_is_not_up_yet_when_it_was_started_is_waited_for() {
+        let reader = starting(3).await;
+        assert!(matches!(reader.ping().await, Err(RegistryError::Unreachable { .. })), "once is too early");
+        until_it_answers(&reader).await.unwrap();
+    }
 }

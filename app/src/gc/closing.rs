@@ -16,8 +16,9 @@ use crate::state::{RunLog, StateError};
 use crate::storage::Storage;
 
 /// How long a registry may take to be seen closed, or open.
-const PATIENCE: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked at meanwhile.
+pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Why a registry is not closed, or not open again.
 #[derive(Debug, Error)]
@@ -50,6 +51,14 @@ pub enum ClosingError {
         /// How.
         why: String,
     },
+    /// The owner's command that opens it failed.
+    #[error("the registry is still closed: `{command}`, which opens it, failed: {why}")]
+    StillClosed {
+        /// The command.
+        command: String,
+        /// How.
+        why: String,
+    },
     /// The engine.
     #[error(transparent)]
     Docker(#[from] docker::Error),
@@ -68,7 +77,8 @@ impl ClosingError {
         let hint = match self {
             Self::Open(_) => {
                 "stop it or make it read-only and run this again; or let it be closed for you: registry.container, or \
-                 --close-command and --open-command with --mode barrier; or --mode quarantine"
+                 --close-command and --open-command (garbage_collection.close_command and open_command); or \
+                 --mode quarantine (garbage_collection.native)"
             }
             Self::Hidden(_) => "run this as root, or as the user the registry runs as",
             Self::NotRestarted { .. } => {
@@ -76,9 +86,15 @@ impl ClosingError {
             }
             Self::OpenedMeanwhile(_) => "images pushed during the collection should be pushed again",
             Self::Unknown(_) => {
-                "name the registry's URL, container or configuration; or stop it and say so with --mode offline"
+                "stop it and say so with --mode offline; or let it be closed for you: registry.container, or --close-command \
+                 and --open-command (garbage_collection.close_command and open_command); or --mode quarantine \
+                 (garbage_collection.native)"
             }
             Self::Docker(error) => return error.hint().map(str::to_owned),
+            Self::StillClosed { .. } => {
+                "open it by hand; the next collection opens it first, with the --open-command \
+                 (garbage_collection.open_command) that it is given"
+            }
             Self::Command { .. } | Self::State(_) | Self::Declined => return None,
         };
         Some(hint.to_owned())
@@ -312,7 +328,7 @@ impl Closing {
                 record(log, &Record::Started { container: container.name().to_owned() })
             }
             Self::Commands { open, .. } => {
-                run(open).await?;
+                open_by(open).await?;
                 record(log, &Record::Opened)
             }
             Self::Ask => ask("The registry can be started again now; press Enter when it is: "),
@@ -347,6 +363,17 @@ pub async fn run(command: &str) -> Result<(), ClosingError> {
         Ok(status) => Err(failed(status.to_string())),
         Err(error) => Err(failed(error.to_string())),
     }
+}
+
+/// Runs the owner's command that opens the registry.
+///
+/// # Errors
+/// [`ClosingError::StillClosed`].
+pub async fn open_by(command: &str) -> Result<(), ClosingError> {
+    run(command).await.map_err(|error| match error {
+        ClosingError::Command { command, why } => ClosingError::StillClosed { command, why },
+        error => error,
+    })
 }
 
 fn record(log: Option<&RunLog>, record: &Record) -> Result<(), ClosingError> {

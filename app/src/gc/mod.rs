@@ -104,7 +104,7 @@ impl GcError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Scan(error) => error.hint().map(str::to_owned),
+            Self::Scan(error) => error.hint(),
             Self::Closing(error) => error.hint(),
             Self::NoBlobs { .. } => Some(
                 "is a part of it not mounted? Or do the blobs lie behind a symbolic link, where nothing is ever removed?"
@@ -388,6 +388,10 @@ impl Collection<'_> {
             Err(error) => Err(error.into()),
         };
         let opened = self.closing.open(Some(self.log)).await;
+        if let (Err(_), Err(error)) = (&swept, &opened) {
+            // The other error ends this, and nobody must miss that one.
+            tracing::error!("{error}");
+        }
         let mut outcome = swept?;
         opened?;
         outcome.closed_for = Some(began.elapsed());

@@ -16,7 +16,7 @@ use clean_registry_core::stored::{Stamp, Stored};
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 
-use super::closing::{Closing, ClosingError, run};
+use super::closing::{Closing, ClosingError, open_by, run};
 use super::sweep::{LOOKS_AT_ONCE, leading_nowhere, leftovers, link_key, revision};
 use super::{Collection, GcError, Outcome, Scanned, decide_dated};
 use crate::scan;
@@ -81,21 +81,29 @@ impl Collection<'_> {
             Closing::Commands { close, open } => {
                 self.log.record(&Record::Closing { open: open.clone() })?;
                 let closed = run(close).await;
-                run(open).await?;
+                open_by(open).await?;
                 self.log.record(&Record::Opened)?;
                 closed?;
                 self.watch.all_restarted(&before).await?;
             }
             Closing::Ask | Closing::Nothing => {
                 tracing::info!("waiting {} s for requests under way to end", self.wait.as_secs());
-                tokio::time::sleep(self.wait).await;
+                self.sleep().await?;
             }
         }
         if !self.caches.is_empty() {
             self.forget(garbage).await?;
-            tokio::time::sleep(self.wait).await;
+            self.sleep().await?;
         }
         Ok(())
+    }
+
+    /// Waits, unless somebody wants to stop: what is hidden comes back then.
+    async fn sleep(&self) -> Result<(), GcError> {
+        tokio::select! {
+            () = tokio::time::sleep(self.wait) => Ok(()),
+            () = self.interrupt.set() => Err(GcError::Interrupted),
+        }
     }
 
     /// Looks at the repositories anew, brings back what is needed by now, and purges the rest.

@@ -209,6 +209,8 @@ pub struct Removed {
     pub gaps: Vec<StorageGap>,
     /// What could not be removed or checked.
     pub troubles: Vec<String>,
+    /// How old something had to be, at least.
+    pub grace: String,
     /// Requests, or system calls, that it took.
     pub requests: u64,
 }
@@ -216,7 +218,7 @@ pub struct Removed {
 impl Removed {
     /// Tells what came of a collection.
     #[must_use]
-    pub fn new(mode: Mode, storage: &dyn Storage, outcome: Outcome, freed: Bytes) -> Self {
+    pub fn new(mode: Mode, storage: &dyn Storage, wishes: &Wishes, outcome: Outcome, freed: Bytes) -> Self {
         let troubles = outcome.troubles().collect();
         Self {
             storage: storage.location(),
@@ -229,6 +231,7 @@ impl Removed {
             closed_for: outcome.closed_for.map(|time| time.as_secs_f64()),
             closed_by: outcome.closed_by,
             troubles,
+            grace: wishes.grace.to_string(),
             gaps: outcome.gaps,
             garbage: outcome.garbage,
             requests: storage.requests(),
@@ -266,6 +269,12 @@ impl Removed {
             lines.push(format!("The registry was closed for {seconds:.1} s"));
         }
         lines.push(format!("Storage: {} freed (listed again after the collection)", self.freed.0));
+        if self.removed_blobs == 0 && self.grace != AgeText(Age(0)).to_string() {
+            lines.push(format!(
+                "hint: what is younger than {} stays; --plan --grace 0s shows it, too",
+                self.grace
+            ));
+        }
         lines.join("\n")
     }
 }

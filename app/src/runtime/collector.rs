@@ -36,7 +36,7 @@ pub enum Event<'a> {
 pub type OnEvent<'a> = dyn FnMut(Event<'_>) -> io::Result<()> + Send + 'a;
 
 /// What the collector says it removed. It names no sizes: those are measured.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Collected {
     /// Blobs.
     pub blobs: u64,
@@ -46,6 +46,8 @@ pub struct Collected {
     pub manifests: u64,
     /// Lines it printed, on both streams.
     pub lines: u64,
+    /// What could not be removed, or be seen to; the registry's own does not tell.
+    pub troubles: Vec<String>,
 }
 
 /// Why nothing, or not all, was collected.
@@ -322,7 +324,10 @@ mod tests {
         let mut collected = Collected::default();
         output.lines().for_each(|line| collected.count(Line::Out(line)));
         collected.count(Line::Err("level=info msg=\"blob eligible for deletion: sha256:dd\""));
-        assert_eq!(collected, Collected { blobs: 2, layer_links: 1, manifests: 1, lines: 10 });
+        assert_eq!(
+            collected,
+            Collected { blobs: 2, layer_links: 1, manifests: 1, lines: 10, troubles: Vec::new() }
+        );
     }
 
     #[test]

@@ -329,6 +329,9 @@ impl StorageError {
                 }
                 io::ErrorKind::ReadOnlyFilesystem => Some("the file system is mounted read-only"),
                 io::ErrorKind::StorageFull => Some("the disk is full"),
+                io::ErrorKind::NotADirectory => Some(
+                    "a storage is a directory; a registry's configuration file goes to --registry-config",
+                ),
                 io::ErrorKind::NotFound => Some("is this the registry's storage.filesystem.rootdirectory?"),
                 _ => None,
             },

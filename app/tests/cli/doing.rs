@@ -23,7 +23,8 @@ fn the_whole_job_and_nothing_to_do_the_second_time() {
      shop/web       4     1        3   9.6 KiB
      total          9     4        5  15.2 KiB
     Steps: 7 done
-    Garbage collection: none (garbage_collection.mode is none, or neither the storage nor a container can be used: no space is freed)
+    Garbage collection: none (neither the registry's storage nor its container is known: no space is freed)
+    hint: name paths.host_storage, storage or registry.container; or set garbage_collection.mode to none
     Storage: not measured (unavailable: neither a host directory nor a container is configured)
     To take it back: clean-registry undo [run]
     ");
@@ -38,7 +39,8 @@ fn the_whole_job_and_nothing_to_do_the_second_time() {
      shop/web       1     1        0       0 B
      total          4     4        0       0 B
     Nothing to remove
-    Garbage collection: none (garbage_collection.mode is none, or neither the storage nor a container can be used: no space is freed)
+    Garbage collection: none (neither the registry's storage nor its container is known: no space is freed)
+    hint: name paths.host_storage, storage or registry.container; or set garbage_collection.mode to none
     Storage: not measured (nothing was done)
     ");
 }
@@ -136,7 +138,8 @@ fn with_debug_every_tag_that_stays_is_logged_with_its_grounds() {
      shop/api       3     2        1       0 B
      total          3     2        1       0 B
     Steps: 1 done
-    Garbage collection: none (garbage_collection.mode is none, or neither the storage nor a container can be used: no space is freed)
+    Garbage collection: none (neither the registry's storage nor its container is known: no space is freed)
+    hint: name paths.host_storage, storage or registry.container; or set garbage_collection.mode to none
     Storage: not measured (unavailable: neither a host directory nor a container is configured)
     To take it back: clean-registry undo [run]
     "#);
@@ -196,7 +199,8 @@ fn a_plan_that_was_reviewed_is_applied_and_what_has_moved_is_left_alone() {
     [time] [INFO] remove shop/web:sha256-[digest].sig: about sha256:[short], which goes
     [time] [INFO] remove shop/web:1.0: [age] days old (created 2020-01-01T00:00:00Z), older than 30 days
     Steps: 2 done, 1 left alone because the registry had moved on
-    Garbage collection: none (garbage_collection.mode is none, or neither the storage nor a container can be used: no space is freed)
+    Garbage collection: none (neither the registry's storage nor its container is known: no space is freed)
+    hint: name paths.host_storage, storage or registry.container; or set garbage_collection.mode to none
     Storage: not measured (unavailable: neither a host directory nor a container is configured)
     To take it back: clean-registry undo [run]
     ");

@@ -4,10 +4,12 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use clean_registry::demo::server::{Behaviour, Effect, Rule};
+use clean_registry::demo::store::Store;
+use clean_registry_core::layout::Place;
 use hyper::Method;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::stage::{Ended, Shop, old, shown};
+use crate::stage::{Ended, Shop, Stage, old, shown};
 
 const SLOW: Duration = Duration::from_secs(2);
 
@@ -65,7 +67,8 @@ fn an_interrupted_run_ends_its_step_and_the_next_takes_over() {
      app            2     0        2   9.0 KiB
      total          2     0        2   9.0 KiB
     Steps: 2 done
-    Garbage collection: none (garbage_collection.mode is none, or neither the storage nor a container can be used: no space is freed)
+    Garbage collection: none (neither the registry's storage nor its container is known: no space is freed)
+    hint: name paths.host_storage, storage or registry.container; or set garbage_collection.mode to none
     Storage: not measured (unavailable: neither a host directory nor a container is configured)
     To take it back: clean-registry undo [run]
     ");
@@ -88,4 +91,33 @@ fn whoever_closes_the_pipe_has_read_enough() {
         assert_eq!((ended.code, ended.stderr.contains("panicked")), (0, false), "{line}: {ended:#?}");
     }
     assert!(stage.run("plan").stdout.contains("Nothing to remove"));
+}
+
+#[test]
+fn who_is_interrupted_while_it_waits_brings_back_what_it_has_hidden() {
+    let stage = Stage::bare();
+    let store = Store::open(&stage.path("registry")).unwrap();
+    let (kept, gone) = (old("kept", "2020-01-01T00:00:00Z"), old("gone", "2020-01-01T00:00:00Z"));
+    kept.write(&store, &"app".parse().unwrap()).unwrap();
+    gone.write(&store, &"app".parse().unwrap()).unwrap();
+    store.remove(&Place::RevisionLink { repo: "app".parse().unwrap(), digest: gone.digest() }).unwrap();
+    let root = stage.path("registry");
+    stage.write(
+        "registry.yml",
+        &format!("version: 0.1\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\n", root.display()),
+    );
+    let before = store.files().unwrap();
+    let child = stage
+        .start("gc --registry-config registry.yml --mode quarantine --wait 100s --grace 0s --output json");
+    let started = Instant::now();
+    while !std::fs::read_to_string(stage.path("log")).is_ok_and(|log| log.contains("waiting 100 s")) {
+        assert!(started.elapsed() < Duration::from_secs(60), "nothing was hidden");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_ne!(store.files().unwrap(), before, "hidden");
+    interrupt(&child);
+    let ended = Ended::wait(child);
+    assert_eq!(ended.code, 130, "{ended:#?}");
+    assert!(ended.stderr.contains("error: interrupted; nothing was removed"), "{ended:#?}");
+    assert_eq!(store.files().unwrap(), before, "back");
 }

@@ -8,6 +8,7 @@ mod in_use;
 mod interrupted;
 mod limits;
 mod looking;
+mod newcomer;
 mod policy;
 mod refusing;
 mod secrets;

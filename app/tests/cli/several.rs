@@ -48,7 +48,8 @@ fn one_that_fails_stops_no_other_and_the_worst_exit_code_is_the_programs() {
      app            2     1        1   4.5 KiB
      total          2     1        1   4.5 KiB
     Steps: 1 done
-    Garbage collection: none (garbage_collection.mode is none, or neither the storage nor a container can be used: no space is freed)
+    Garbage collection: none (neither the registry's storage nor its container is known: no space is freed)
+    hint: name paths.host_storage, storage or registry.container; or set garbage_collection.mode to none
     Storage: not measured (unavailable: neither a host directory nor a container is configured)
     To take it back: clean-registry undo [run]
 
@@ -57,7 +58,8 @@ fn one_that_fails_stops_no_other_and_the_worst_exit_code_is_the_programs() {
      app            2     1        1   4.5 KiB
      total          2     1        1   4.5 KiB
     Steps: 1 done
-    Garbage collection: none (garbage_collection.mode is none, or neither the storage nor a container can be used: no space is freed)
+    Garbage collection: none (neither the registry's storage nor its container is known: no space is freed)
+    hint: name paths.host_storage, storage or registry.container; or set garbage_collection.mode to none
     Storage: not measured (unavailable: neither a host directory nor a container is configured)
     To take it back: clean-registry undo [run]
 

@@ -113,7 +113,7 @@ fn what_takes_the_room() {
         4.0 KiB  shared between repositories, counted once
             0 B  garbage: gc would free it
 
-        2.6 KiB  of what is needed: only by manifests that no tag leads to
+        2.6 KiB  of what is needed: only by manifests that no tag leads to; gc --untagged takes those that nothing needs
             0 B  beside the blobs: unfinished uploads
     ");
     shown!(shelf.run("usage --by tag"), @r"
@@ -131,7 +131,7 @@ fn what_takes_the_room() {
         4.0 KiB  shared between repositories, counted once
             0 B  garbage: gc would free it
 
-        2.6 KiB  of what is needed: only by manifests that no tag leads to
+        2.6 KiB  of what is needed: only by manifests that no tag leads to; gc --untagged takes those that nothing needs
             0 B  beside the blobs: unfinished uploads
     ");
     shown!(shelf.run("usage --by tag --output csv"), @r"
@@ -472,7 +472,7 @@ fn a_storage_that_is_none_is_refused() {
     shown!(stage.run("check --storage nowhere"), @r"
     exit code 3
     -- stderr
-    error: storage nowhere: nowhere: No such file or directory (os error 2)
+    error: storage nowhere: No such file or directory (os error 2)
     hint: is this the registry's storage.filesystem.rootdirectory?
     ");
     fs::create_dir(stage.path("empty")).unwrap();

@@ -44,7 +44,8 @@ fn help() {
               Only this one of the registries that the configuration names; may be given several times
 
           --state-dir <DIR>
-              The directory of the journal, the vault and the cache
+              The directory of the journal, the vault and the cache [default: /var/lib/clean-registry,
+              not as root ~/.local/state/clean-registry]
 
           --log-file <FILE>
               The log file, beside the terminal [default: /var/logs/clean-registry.log]
@@ -86,6 +87,9 @@ fn help() {
       clean-registry plan    what would go, and why
       clean-registry         it goes, and the garbage is collected
 
+    Example, with a registry's directory and nothing else:
+      clean-registry gc --storage /var/lib/registry --plan    what nobody needs; without --plan it goes
+
     Exit codes:
       0    done, or nothing to do
       1    a bug
@@ -112,22 +116,46 @@ fn help() {
                              several times
           --compare <FILE>   Show what the policy of another configuration would do differently, tag by
                              tag and in bytes
-          --state-dir <DIR>  The directory of the journal, the vault and the cache
+          --state-dir <DIR>  The directory of the journal, the vault and the cache [default:
+                             /var/lib/clean-registry, not as root ~/.local/state/clean-registry]
           --log-file <FILE>  The log file, beside the terminal [default: /var/logs/clean-registry.log]
           --output <OUTPUT>  What standard output carries; with json the log goes to standard error
                              [default: text] [possible values: text, json, csv]
           --repo <GLOB>      Only repositories that match, for run and plan: * within a path component,
                              ** across
       -h, --help             Print help (see more with '--help')
+
+    Examples:
+      clean-registry plan
+      clean-registry plan --all --repo 'team/**'       what stays as well, and why
+      clean-registry plan --out plan.json              to be reviewed, and carried out by apply
+      clean-registry plan --compare stricter.json      what another configuration would do differently
     ");
 }
 
 #[test]
 fn every_verb_has_help_that_says_what_it_does() {
-    for verb in ["run", "plan", "apply", "explain", "undo", "runs", "config", "demo", "completions", "man"] {
+    for verb in [
+        "run",
+        "plan",
+        "apply",
+        "explain",
+        "undo",
+        "runs",
+        "gc",
+        "usage",
+        "check",
+        "verify",
+        "config",
+        "demo",
+        "completions",
+        "man",
+    ] {
         let ended = Stage::bare().run(&format!("{verb} --help"));
         assert_eq!(ended.code, 0);
         assert!(ended.stdout.contains(&format!("Usage: clean-registry {verb}")), "{ended:#?}");
+        let below = ended.stdout.rsplit("Print help").next().unwrap();
+        assert!(below.contains("clean-registry") || verb == "demo", "an example: {below}");
     }
 }
 

@@ -44,7 +44,7 @@ async fn the_collector_runs_beside_the_registry() {
         let container = registry.container().await;
         let (collected, events, lines) = collect(&container, Mode::Exec).await;
         let collected = collected.unwrap();
-        assert_collected(&registry, &filled, collected);
+        assert_collected(&registry, &filled, collected.clone());
         assert_eq!(u64::try_from(lines.len()).unwrap(), collected.lines);
         assert!(events.is_empty() && lines.iter().any(|line| line.contains("marking manifest")), "{lines:?}");
 

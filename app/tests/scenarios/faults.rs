@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use clean_registry::config::Config;
 use clean_registry::demo::server::Generation::{V2, V3};
 use clean_registry::failure::{Exit, Failure as Failed};
-use clean_registry::gc::Mode;
 use clean_registry::gc::closing::Closing;
+use clean_registry::gc::{Mode, Outcome};
 use clean_registry::report::collection::Removed;
 use clean_registry::storage::memory::{Deed, Failure};
 use clean_registry::storage::{Memory, absolute};
@@ -68,6 +69,10 @@ fn keeps_what_is_needed(memory: &Memory) {
     World::needed().iter().for_each(|(of, _, built)| all(of, built, &files));
 }
 
+fn told(mode: Mode, storage: &Memory, outcome: Outcome) -> Removed {
+    Removed::new(mode, storage, &Config::empty().wishes(), outcome, Bytes(0))
+}
+
 fn hides_nothing(memory: &Memory) {
     let hidden: Vec<String> = memory.files().into_keys().filter(|key| key.contains("quarantine")).collect();
     assert!(hidden.is_empty(), "{hidden:?}");
@@ -105,7 +110,7 @@ async fn a_manifest_that_may_not_be_read_spares_what_its_repository_links_and_th
         storage.put(&link, Digest::of(&theirs).to_string(), Stamp::from_second(i64::from(LONG_AGO)));
         storage.fail(Deed::Read, &secret, Failure::Denied);
         let outcome = world.collect(&storage, &manner).await.unwrap();
-        let removed = Removed::new(manner.mode, &storage, outcome, Bytes(0));
+        let removed = told(manner.mode, &storage, outcome);
         assert_eq!(removed.exit(), Exit::InPart);
         assert!(
             removed.gaps.iter().any(|gap| secret.ends_with(&gap.path) && gap.why.contains("denied")),
@@ -123,7 +128,7 @@ async fn a_manifest_that_may_not_be_read_spares_what_its_repository_links_and_th
         assert!(files.contains_key(&linked) && files.contains_key(&unlinked));
         storage.heal();
         let outcome = world.collect(&storage, &manner).await.unwrap();
-        assert_eq!(Removed::new(manner.mode, &storage, outcome, Bytes(0)).exit(), Exit::Done);
+        assert_eq!(told(manner.mode, &storage, outcome).exit(), Exit::Done);
         assert!(!storage.files().contains_key(&linked) && !storage.files().contains_key(&unlinked));
         keeps_what_is_needed(&storage);
     }
@@ -150,7 +155,7 @@ async fn a_file_that_may_not_be_touched_is_named_and_the_rest_goes() {
                 let storage = old(&world);
                 storage.fail(deed, key, Failure::Denied);
                 let outcome = world.collect(&storage, &manner).await.unwrap();
-                let removed = Removed::new(manner.mode, &storage, outcome, Bytes(0));
+                let removed = told(manner.mode, &storage, outcome);
                 let named = removed.troubles.iter().any(|trouble| trouble.contains(key.as_str()));
                 assert!(named, "{} {deed:?} {key}: {:?}", manner.mode, removed.troubles);
                 assert_eq!(removed.exit(), Exit::InPart);

@@ -72,6 +72,11 @@ fn look(arguments: &Arguments, what: &ConfigVerb, name: &str, config: &Config) -
         (_, Output::Json) => print_json(&config.policy())?,
         (ConfigVerb::Check { .. }, Output::Text) => {
             findings(config).iter().for_each(|finding| print(&format!("{name}warning: {finding}")));
+            if config.cleanup.is_none() {
+                print(&format!(
+                    "{name}note: without cleanup nothing says what may go: run and plan refuse it"
+                ));
+            }
         }
         (_, Output::Text) => sentences(config).lines().for_each(|line| print(&format!("{name}{line}"))),
     }

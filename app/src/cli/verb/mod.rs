@@ -14,6 +14,7 @@ pub mod undo;
 pub mod usage;
 pub mod verify;
 
+use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clean_registry_core::name::Tag;
@@ -68,14 +69,27 @@ pub(super) fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Why a result could not be printed: the disk that it was to go to is full, say.
+static UNPRINTED: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// What kept a result from being printed, if anything did.
+pub(super) fn unprinted() -> Option<io::Error> {
+    UNPRINTED.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
 /// Prints a line of a result. Whoever closes the pipe has read enough.
 pub(super) fn print(text: &str) {
-    use std::io::Write as _;
     if let Some(kept) = kept() {
         let printed = &mut kept.lock().unwrap_or_else(PoisonError::into_inner).text;
         printed.push_str(text);
         printed.push('\n');
         return;
     }
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let mut stdout = io::stdout();
+    let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        *UNPRINTED.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
 }

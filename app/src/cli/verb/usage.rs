@@ -127,7 +127,9 @@ fn totals(location: &str, usage: &Usage, rules: &[RuleUsage]) -> String {
         ));
     }
     lines.push(String::new());
-    lines.push(line(total.untagged, "of what is needed: only by manifests that no tag leads to"));
+    let untagged = "of what is needed: only by manifests that no tag leads to";
+    let taken = if total.untagged.0 > 0 { "; gc --untagged takes those that nothing needs" } else { "" };
+    lines.push(line(total.untagged, &format!("{untagged}{taken}")));
     lines.push(line(total.uploads, "beside the blobs: unfinished uploads"));
     if total.temporary_files.0 > 0 {
         lines.push(line(total.temporary_files, "beside the blobs: temporary files of a crash"));

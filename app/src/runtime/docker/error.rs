@@ -133,7 +133,7 @@ impl Error {
             }
             Self::Unreachable { .. } => {
                 "is the engine running? DOCKER_HOST or a docker context says where; for Podman, set DOCKER_HOST \
-                 to its socket"
+                 to its socket; a registry that runs in no container needs no registry.container"
             }
             Self::NotAccepted { .. } => {
                 "over TLS, set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH to the directory of ca.pem, cert.pem and \
