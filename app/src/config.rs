@@ -23,11 +23,13 @@ pub mod limits;
 mod message;
 mod registries;
 mod registry;
+mod replaced;
 mod secret;
 
 pub use cleanup::{Cleanup, ClockName, PatternList};
 pub use collection::{CollectorMode, GarbageCollection, Restart};
 pub use registry::Registry;
+pub use replaced::Replaced;
 pub use secret::Secret;
 
 use limits::LimitsSection;
@@ -168,6 +170,9 @@ pub struct Config {
     /// The policy of `policies` that says what to keep, in place of `cleanup`.
     #[serde(rename = "use")]
     pub use_policy: Option<String>,
+    /// Of one of several registries: what stands beside `registries` and does not hold for it, since it has a section of its own.
+    #[serde(skip)]
+    pub replaced: Vec<Replaced>,
 }
 
 /// Where the registry stores.
@@ -227,6 +232,7 @@ impl Config {
             registries: BTreeMap::new(),
             policies: BTreeMap::new(),
             use_policy: None,
+            replaced: Vec::new(),
         }
     }
 
