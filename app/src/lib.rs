@@ -21,6 +21,7 @@ pub mod job;
 pub mod leftovers;
 pub mod limits;
 pub mod looking;
+pub mod nearest;
 pub mod progress;
 pub mod pulls;
 pub mod registry;
