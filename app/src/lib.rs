@@ -28,6 +28,7 @@ pub mod registry;
 pub mod report;
 pub mod runtime;
 pub mod scan;
+pub mod secret;
 pub mod setting;
 pub mod state;
 pub mod storage;

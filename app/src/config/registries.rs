@@ -166,7 +166,7 @@ registries:
         );
         assert_eq!((one.registry.concurrency, two.registry.concurrency), (4, 2));
         assert_eq!(
-            (two.registry.user.as_str(), two.registry.password.0.as_str()),
+            (two.registry.user.as_str(), two.registry.password.expose()),
             ("cleaner", "123"),
             "in parts"
         );
