@@ -16,6 +16,7 @@ use crate::age::AgeText;
 use crate::gc::{EmptyFolders, Wishes};
 use crate::in_use::section::SourceSection;
 use crate::pulls::PullsSection;
+use crate::secret::Secret;
 
 mod cleanup;
 mod collection;
@@ -23,12 +24,12 @@ pub mod limits;
 mod message;
 mod registries;
 mod registry;
-mod secret;
+mod replaced;
 
 pub use cleanup::{Cleanup, ClockName, PatternList};
 pub use collection::{CollectorMode, GarbageCollection, Restart};
 pub use registry::Registry;
-pub use secret::Secret;
+pub use replaced::Replaced;
 
 use limits::LimitsSection;
 
@@ -168,6 +169,9 @@ pub struct Config {
     /// The policy of `policies` that says what to keep, in place of `cleanup`.
     #[serde(rename = "use")]
     pub use_policy: Option<String>,
+    /// Of one of several registries: what stands beside `registries` and does not hold for it, since it has a section of its own.
+    #[serde(skip)]
+    pub replaced: Vec<Replaced>,
 }
 
 /// Where the registry stores.
@@ -227,6 +231,7 @@ impl Config {
             registries: BTreeMap::new(),
             policies: BTreeMap::new(),
             use_policy: None,
+            replaced: Vec::new(),
         }
     }
 
@@ -263,30 +268,33 @@ impl Config {
         path: &Path,
         environment: &BTreeMap<String, String>,
     ) -> Result<(), ConfigError> {
+        self.take_from(path, environment)?;
+        self.check(path)
+    }
+
+    fn take_from(&mut self, path: &Path, environment: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+        let taken = |key, text: &str| {
+            let unset = |variable| ConfigError::Unset { path: path.to_owned(), key, variable };
+            interpolate(text, environment).map_err(unset)
+        };
         let registry = &mut self.registry;
-        for (key, value) in [
-            ("registry.url", &mut registry.url),
-            ("registry.user", &mut registry.user),
-            ("registry.password", &mut registry.password.0),
-        ] {
-            *value = interpolate(value, environment).map_err(|variable| ConfigError::Unset {
-                path: path.to_owned(),
-                key,
-                variable,
-            })?;
-        }
+        registry.url = taken("registry.url", &registry.url)?;
+        registry.user = taken("registry.user", &registry.user)?;
+        registry.password = Secret::new(taken("registry.password", registry.password.expose())?);
         for url in self.in_use.iter_mut().filter_map(|source| source.url.as_mut()) {
-            *url = interpolate(url, environment).map_err(|variable| ConfigError::Unset {
-                path: path.to_owned(),
-                key: "in_use.url",
-                variable,
-            })?;
+            *url = taken("in_use.url", url)?;
         }
         if let Some(file) = &registry.password_file {
             let password = std::fs::read_to_string(file)
                 .map_err(|source| ConfigError::PasswordFile { path: file.clone(), source })?;
-            registry.password = Secret(password.trim_end_matches(['\r', '\n']).to_owned());
+            registry.password = Secret::new(password.trim_end_matches(['\r', '\n']));
         }
+        Ok(())
+    }
+
+    /// Refuses values that cannot be meant.
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let registry = &self.registry;
         let value = |key, why| Err(ConfigError::Value { path: path.to_owned(), key, why });
         let wrong = |key, why: &str| value(key, why.to_owned());
         if registry.concurrency == 0 {

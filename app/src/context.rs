@@ -20,9 +20,10 @@ use crate::interrupt::Interrupt;
 use crate::limits::OverLimits;
 use crate::progress::Progress;
 use crate::pulls::Watched;
-use crate::registry::{Credentials, Options, Reader, Secret, Told, connect, docker_credentials};
+use crate::registry::{Credentials, Options, Reader, Told, connect, docker_credentials};
 use crate::report::Output;
 use crate::scan::ScanError;
+use crate::secret::Secret;
 use crate::setting::{Setting, docker_config_dir};
 use crate::state::{Facts, IsRoot, State};
 use crate::storage::{Storage, StorageError};
@@ -363,12 +364,12 @@ fn told(registry: &crate::config::Registry) -> Result<Told, Failure> {
 fn credentials(config: &Config, environment: &BTreeMap<String, String>) -> Result<Credentials, Failure> {
     let registry = &config.registry;
     if !registry.user.is_empty() {
-        return Ok(basic(&registry.user, &registry.password.0));
+        return Ok(basic(&registry.user, registry.password.clone()));
     }
     let variable = |name: &str| environment.get(name).filter(|value| !value.is_empty());
     if let Some(user) = variable("CLEAN_REGISTRY_USER") {
         let password = variable("CLEAN_REGISTRY_PASSWORD").map_or("", String::as_str);
-        return Ok(basic(user, password));
+        return Ok(basic(user, Secret::new(password)));
     }
     let host = registry.url.split_once("://").map_or(registry.url.as_str(), |(_, rest)| rest);
     let host = host.split('/').next().unwrap_or_default();
@@ -376,8 +377,8 @@ fn credentials(config: &Config, environment: &BTreeMap<String, String>) -> Resul
     Ok(found.unwrap_or(Credentials::Anonymous))
 }
 
-fn basic(user: &str, password: &str) -> Credentials {
-    Credentials::Basic { user: user.to_owned(), password: Secret::new(password) }
+fn basic(user: &str, password: Secret) -> Credentials {
+    Credentials::Basic { user: user.to_owned(), password }
 }
 
 /// `*` stays within a path component, `**` crosses them.

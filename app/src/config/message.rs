@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Config;
 use super::cleanup::RuleSection;
+use crate::nearest::nearest;
 
 /// The name of the first rule that cannot be read, if nothing else in the file is wrong.
 pub(super) fn rule_at_fault(text: &str) -> Option<String> {
@@ -40,9 +41,7 @@ pub(super) fn nearest_word(message: &str) -> Option<String> {
     let (_, rest) = ["unknown field `", "unknown variant `"].iter().find_map(|what| line.split_once(what))?;
     let (unknown, rest) = rest.split_once("`, expected ")?;
     let known = rest.trim_start_matches("one of ").split(" at line ").next()?;
-    let similarity = |key: &&str| strsim::jaro_winkler(unknown, key);
     let words = known.split([',', ' ']).map(|key| key.trim_matches('`'));
     let keys = words.filter(|key| !key.is_empty() && *key != "or");
-    let nearest = keys.max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
-    (similarity(&nearest) > 0.7).then(|| nearest.to_owned())
+    nearest(unknown, keys).first().map(|key| (*key).to_owned())
 }

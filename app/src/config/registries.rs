@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::replaced::{Replaced, replaced};
 use super::{Cleanup, Config, ConfigError, StorageSection};
 
 /// Sections that a registry may say in part: what it leaves out is as said for all. Every other section is taken whole from the
@@ -35,10 +36,12 @@ pub(super) fn expand(path: &Path, text: &str, mut config: Config) -> Result<Conf
         if let Some(once) = ONCE.iter().find(|once| own.contains_key(**once)) {
             return Err(wrong(format!("has {once}, which there is once in a file, beside registries")));
         }
+        let replaced = all_replaced(&shared, &own);
         let merged = serde_json::from_value(Value::Object(merge(&shared, own)));
         *section = merged.map_err(|error| {
             wrong(format!("{error}; a text that looks like a number, or like yes or no, needs quotes"))
         })?;
+        section.replaced = replaced;
         take_policy(path, &format!("{key}.use"), &policies, section)?;
     }
     Ok(config)
@@ -71,6 +74,12 @@ fn refuse_shared(path: &Path, config: &Config) -> Result<(), ConfigError> {
         }),
         None => Ok(()),
     }
+}
+
+/// The sections that are taken whole from a registry, and leave out something that stands above.
+fn all_replaced(shared: &Map<String, Value>, own: &Map<String, Value>) -> Vec<Replaced> {
+    let whole = own.iter().filter(|(key, _)| !IN_PARTS.contains(&key.as_str()));
+    whole.filter_map(|(key, own)| replaced(key, shared.get(key)?, own)).collect()
 }
 
 fn merge(shared: &Map<String, Value>, own: Map<String, Value>) -> Map<String, Value> {
@@ -157,7 +166,7 @@ registries:
         );
         assert_eq!((one.registry.concurrency, two.registry.concurrency), (4, 2));
         assert_eq!(
-            (two.registry.user.as_str(), two.registry.password.0.as_str()),
+            (two.registry.user.as_str(), two.registry.password.expose()),
             ("cleaner", "123"),
             "in parts"
         );
@@ -176,6 +185,55 @@ registries:
             "and so are limits"
         );
         assert_eq!(two.state_dir.as_deref(), Some(Path::new("/state")));
+    }
+
+    fn dropped(config: &Config, name: &str) -> Vec<String> {
+        let whole = |replaced: &Replaced| {
+            let told = replaced.to_string();
+            let (section, rest) =
+                told.split_once(" replaces the one beside registries whole: what that says of ").unwrap();
+            format!("{section}: {}", rest.split_once(" does not hold").unwrap().0)
+        };
+        of(config, name).replaced.iter().map(whole).collect()
+    }
+
+    #[test]
+    fn what_a_section_that_is_taken_whole_drops_is_known() {
+        let config = read(TWO).unwrap();
+        assert_eq!(dropped(&config, "one"), [""; 0]);
+        assert_eq!(dropped(&config, "two"), ["cleanup: protected_tags", "limits: min_tags_left"]);
+    }
+
+    #[test]
+    fn sources_of_what_is_in_use_are_dropped_by_their_names() {
+        let text = "
+in_use: [{ kubernetes: { contexts: [a, b] } }, { file: used.txt }, { name: edge, command: list }]
+registries:
+  same: { in_use: [{ file: used.txt }, { name: edge, command: list }, { kubernetes: { contexts: [a, b] } }] }
+  fewer: { in_use: [{ file: used.txt }] }
+  none: { in_use: [] }
+";
+        let config = read(text).unwrap();
+        assert_eq!(dropped(&config, "same"), [""; 0]);
+        assert_eq!(dropped(&config, "fewer"), ["in_use: context a, context b, edge"]);
+        assert_eq!(dropped(&config, "none"), [""; 0], "said plainly");
+    }
+
+    #[test]
+    fn what_is_repeated_emptied_or_chosen_by_name_is_not_dropped() {
+        let text = "
+limits: &limits { max_percent: 30, min_tags_left: 2 }
+cleanup: { days_to_keep: 30, protected_tags: [latest] }
+policies: { weekly: { days_to_keep: 7 } }
+registries:
+  repeated: { limits: { <<: *limits, min_tags_left: 5 } }
+  emptied: { limits: {} }
+  chosen: { use: weekly }
+";
+        let config = read(text).unwrap();
+        for name in ["repeated", "emptied", "chosen"] {
+            assert_eq!(dropped(&config, name), [""; 0], "{name}");
+        }
     }
 
     #[test]

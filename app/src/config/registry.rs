@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Secret;
 use crate::registry::Kind;
+use crate::secret::Secret;
 
 /// How to reach the registry.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

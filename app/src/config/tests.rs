@@ -21,10 +21,7 @@ fn load(name: &str, text: &str, environment: &[(&str, &str)]) -> Result<Config, 
 fn the_scripts_own_file_is_read_key_for_key() {
     let config = load("config.json", SCRIPT, &[]).unwrap();
     assert_eq!(config.registry.url, "http://127.0.0.1:5001");
-    assert_eq!(
-        (config.registry.user.as_str(), config.registry.password.0.as_str()),
-        ("someuser", "somepass")
-    );
+    assert_eq!((config.registry.user.as_str(), config.registry.password.expose()), ("someuser", "somepass"));
     assert_eq!(config.policy().days_to_keep, Some(30));
     assert_eq!(config.policy().protected_tags.len(), 3);
     assert_eq!(config.paths.host_storage.as_deref(), Some(Path::new("/some/path")));
@@ -36,7 +33,7 @@ fn the_scripts_own_file_is_read_key_for_key() {
 fn user_password_and_paths_may_be_absent() {
     let text = r#"{"registry":{"url":"http://localhost:5000"},"cleanup":{"days_to_keep":7}}"#;
     let config = load("config.json", text, &[]).unwrap();
-    assert!(config.registry.user.is_empty() && config.registry.password.0.is_empty());
+    assert!(config.registry.user.is_empty() && config.registry.password.expose().is_empty());
     assert_eq!(config.collector_mode(), CollectorMode::None);
 }
 
@@ -114,12 +111,12 @@ fn no_error_shows_a_password() {
 fn secrets_come_from_the_environment_or_a_file() {
     let text = SCRIPT.replace("somepass", "${REGISTRY_PASSWORD}");
     let config = load("config.json", &text, &[("REGISTRY_PASSWORD", "from-environment")]).unwrap();
-    assert_eq!(config.registry.password.0, "from-environment");
+    assert_eq!(config.registry.password.expose(), "from-environment");
     let error = load("config.json", &text, &[]).unwrap_err().to_string();
     assert!(error.contains("registry.password") && error.contains("REGISTRY_PASSWORD"), "{error}");
 
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "from-file\n").unwrap();
     let text = SCRIPT.replace(r#""password": "somepass""#, &format!(r#""password_file": {:?}"#, file.path()));
-    assert_eq!(load("config.json", &text, &[]).unwrap().registry.password.0, "from-file");
+    assert_eq!(load("config.json", &text, &[]).unwrap().registry.password.expose(), "from-file");
 }

@@ -2,7 +2,8 @@
 
 use reqwest::Url;
 
-use super::{Credentials, Error, Secret};
+use super::{Credentials, Error};
+use crate::secret::Secret;
 
 /// The address of a registry, without credentials.
 #[derive(Debug, Clone)]

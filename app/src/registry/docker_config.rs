@@ -14,7 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{Credentials, Secret};
+use super::Credentials;
+use crate::secret::Secret;
 
 /// How long a helper may think.
 const HELPER_TIME: Duration = Duration::from_secs(30);

@@ -42,7 +42,7 @@ use bytes::Bytes;
 use clean_registry_core::inventory::Powers;
 use clean_registry_core::name::{Digest, MediaType, RepoName, Tag};
 
-pub use credentials::{Credentials, Secret};
+pub use credentials::Credentials;
 pub use docker_config::{CredentialError, docker_credentials};
 pub use error::{Error, Refusal};
 pub use kind::{Deletes, Habits, Kind, Untagged, Untags};

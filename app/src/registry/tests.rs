@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 
 use super::fake::{Asked, Fake, cut, error, json, reply};
 use super::*;
+use crate::secret::Secret;
 
 fn options(server: &Fake) -> Options {
     Options { retries: 2, timeout: Duration::from_secs(5), ..Options::new(&server.url) }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::registry::Secret;
+use crate::secret::Secret;
 
 /// Where the `filesystem` driver stores when nothing is said.
 const DEFAULT_ROOT: &str = "/var/lib/registry";

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::{Local, Storage, StorageError};
-use crate::registry::Secret;
+use crate::secret::Secret;
 
 /// Where the `filesystem` driver stores when nothing is said.
 const DEFAULT_DIRECTORY: &str = "/var/lib/registry";

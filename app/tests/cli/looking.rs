@@ -1,10 +1,11 @@
 //! `plan`, `explain` and `runs` show, and change nothing.
 
-use clean_registry::demo::server::{Behaviour, Generation};
+use clean_registry::demo::server::{Behaviour, Effect, Generation, Rule};
+use clean_registry_core::name::Digest;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::stage::{Shop, shown};
+use crate::stage::{Shop, old, shown};
 
 #[test]
 fn the_plan() {
@@ -220,17 +221,47 @@ fn why_everything_in_a_repository_stays_or_goes() {
 fn nothing_is_said_of_what_is_not_there() {
     let shop = Shop::open();
     let stage = shop.stage();
-    shown!(stage.run("explain shop/web:9.9"), @r"
+    shown!(stage.run("explain shop/web:1.9"), @r"
     exit code 2
     -- stderr
     [time] [INFO] surveyed 1 repository with 4 tags in [n] requests
-    error: the registry has no shop/web:9.9
+    error: shop/web has no tag 1.9
+    hint: did you mean 1.0 or 1.1 or 1.2?
     ");
-    shown!(stage.run("explain shop/nothing"), @r"
+    shown!(stage.run("explain shop/web:unlike"), @r"
+    exit code 2
+    -- stderr
+    [time] [INFO] surveyed 1 repository with 4 tags in [n] requests
+    error: shop/web has no tag unlike
+    hint: `clean-registry explain shop/web` shows what it has
+    ");
+    shown!(stage.run("explain shop/wep"), @r"
     exit code 2
     -- stderr
     [time] [INFO] surveyed 1 repository with 0 tags in [n] requests
-    error: the registry has no shop/nothing
+    error: the registry has no repository shop/wep
+    hint: did you mean shop/web or shop/api?
+    ");
+    shown!(stage.run("explain web:1.0"), @r"
+    exit code 2
+    -- stderr
+    [time] [INFO] surveyed 1 repository with 0 tags in [n] requests
+    error: the registry has no repository web
+    hint: did you mean shop/web?
+    ");
+    shown!(stage.run("explain unlike"), @r"
+    exit code 2
+    -- stderr
+    [time] [INFO] surveyed 1 repository with 0 tags in [n] requests
+    error: the registry has no repository unlike
+    ");
+    let digest = Digest::of(b"nothing");
+    shown!(stage.run(&format!("explain shop/web@{digest}")), @r"
+    exit code 2
+    -- stderr
+    [time] [INFO] surveyed 1 repository with 4 tags in [n] requests
+    error: shop/web has no manifest sha256:[digest]
+    hint: `clean-registry explain shop/web` shows what it has
     ");
     shown!(stage.run("explain Shop:1"), @r#"
     exit code 2
@@ -238,6 +269,44 @@ fn nothing_is_said_of_what_is_not_there() {
     error: "Shop:1": "Shop" is not a repository name
     hint: REPOSITORY, REPOSITORY:TAG or REPOSITORY@DIGEST, without the registry's host
     "#);
+}
+
+#[test]
+fn a_repository_that_cannot_be_listed_is_not_said_to_be_absent() {
+    let shop = Shop::open();
+    shop.server.faults().add(Rule::on(Method::GET, "/tags/list", Effect::Status(403, None)));
+    shown!(shop.stage().run("explain shop/web:1.0"), @r"
+    exit code 3
+    -- stderr
+    [time] [WARNING] not fully known, kept: shop/web: its tags cannot be listed: GET http://[host]/v2/shop/web/tags/list is forbidden: requested access to the resource is denied
+    [time] [INFO] surveyed 1 repository with 0 tags in [n] requests
+    error: what shop/web holds is not known: its tags cannot be listed: GET http://[host]/v2/shop/web/tags/list is forbidden: requested access to the resource is denied
+    ");
+}
+
+#[test]
+fn a_repository_without_a_tag_is_told_from_one_that_is_not_there() {
+    let shop = Shop::open();
+    let digest = shop.push("bare", "gone", &old("bare", "2021-01-01T00:00:00Z"));
+    let (repo, tag) = ("bare".parse().unwrap(), "gone".parse().unwrap());
+    shop.server.store().remove_tag(&repo, &tag).unwrap();
+    shown!(shop.stage().run("explain bare"), @r"
+    exit code 2
+    -- stderr
+    [time] [INFO] surveyed 1 repository with 0 tags in [n] requests
+    error: bare has no tag
+    ");
+    // The storage shows what no tag leads to.
+    let root = shop.server.root().to_owned();
+    let stage = shop.stage().configure(|config| config["storage"] = json!({ "directory": root }));
+    shown!(stage.run("explain bare"), @r"
+    exit code 2
+    -- stderr
+    [time] [INFO] surveyed 1 repository with 0 tags in [n] requests
+    error: bare has no tag
+    hint: it has 1 untagged manifest: ask about one as bare@DIGEST
+    ");
+    assert_eq!(stage.run(&format!("explain bare@{digest}")).code, 0);
 }
 
 #[test]

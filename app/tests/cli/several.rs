@@ -248,10 +248,37 @@ fn the_configuration_of_each_is_read_back() {
     }
     let policies = stage.run("config explain --output json").json();
     assert_eq!((&policies["one"]["days_to_keep"], &policies["two"]["days_to_keep"]), (&json!(30), &json!(7)));
+}
+
+#[test]
+fn a_section_of_one_that_drops_what_stands_above_is_warned_of() {
+    let stage = stage([("one", "http://one.example"), ("two", "http://two.example")]).configure(|config| {
+        config["limits"] = json!({ "max_percent": 30, "min_tags_left": 3 });
+        config["registries"]["two"]["cleanup"] = json!({ "days_to_keep": 7 });
+        config["registries"]["two"]["limits"] = json!({ "max_delete": 10 });
+    });
+    shown!(stage.run("config check"), @r"
+    exit code 0
+    -- stdout
+    two: warning: cleanup replaces the one beside registries whole: what that says of protected_patterns, protected_tags does not hold here; repeat what is to hold
+    two: warning: limits replaces the one beside registries whole: what that says of max_percent, min_tags_left does not hold here; repeat what is to hold
+    two: warning: no tag is protected, not even latest
+    config.json is fine
+    ");
+    let found = stage.run("config check --output json").json();
     assert_eq!(
-        stage.run("config check").stdout,
-        "two: warning: no tag is protected, not even latest\nconfig.json is fine\n"
+        (found["one"].as_array().unwrap().len(), found["two"].as_array().unwrap().len()),
+        (0, 3),
+        "{found:#}"
     );
+    shown!(stage.run("config check --registry two"), @r"
+    exit code 0
+    -- stdout
+    warning: cleanup replaces the one beside registries whole: what that says of protected_patterns, protected_tags does not hold here; repeat what is to hold
+    warning: limits replaces the one beside registries whole: what that says of max_percent, min_tags_left does not hold here; repeat what is to hold
+    warning: no tag is protected, not even latest
+    config.json is fine
+    ");
 }
 
 #[test]

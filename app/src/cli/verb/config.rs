@@ -92,12 +92,14 @@ fn json(what: &ConfigVerb, config: &Config) -> Result<Value, Failure> {
 }
 
 fn findings(config: &Config) -> Vec<Finding> {
-    if config.cleanup.is_none() {
-        return Vec::new();
+    let general = |message: String| Finding { rule: None, message };
+    let mut found: Vec<Finding> =
+        config.replaced.iter().map(|replaced| general(replaced.to_string())).collect();
+    if config.cleanup.is_some() {
+        let policy = config.policy();
+        found.extend(lint(&policy));
+        found.extend(lint_without(&policy, &lacking(config)));
     }
-    let policy = config.policy();
-    let mut found = lint(&policy);
-    found.extend(lint_without(&policy, &lacking(config)));
     found
 }
 

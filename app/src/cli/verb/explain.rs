@@ -6,7 +6,7 @@ use clean_registry_core::decision::{Decision, Undated};
 use clean_registry_core::graph::Graph;
 use clean_registry_core::inventory::Repo;
 use clean_registry_core::name::{Digest, RepoName, Tag};
-use clean_registry_core::policy::clock;
+use clean_registry_core::policy::{RepoVerdicts, clock};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -17,6 +17,9 @@ use crate::job::{Drawn, decide};
 use crate::leftovers::Leftovers;
 use crate::report::Output;
 use crate::survey::Scope;
+
+mod absent;
+use absent::absent;
 
 /// What is asked about.
 enum Subject {
@@ -67,30 +70,12 @@ pub async fn run(ctx: &Context, reference: &str) -> Result<Exit, Failure> {
     if let (Some(repo), Some(digest)) = (inventory.repos.get_mut(&name), asked) {
         repo.unfinished.remove(&digest);
     }
-    let Drawn { inventory, verdicts, .. } = decide(ctx, inventory).await;
-    let repo = &inventory.repos[&name];
-    let judged = verdicts.repos.get(&name).ok_or_else(|| absent(reference))?;
-    let explain =
-        |tag: Option<&Tag>, digest, decision| explain(inventory.taken_at, &name, repo, tag, digest, decision);
-    let explanations: Vec<Explanation> = match &subject {
-        Subject::Repository => {
-            judged.tags.iter().map(|(tag, decision)| explain(Some(tag), repo.tags[tag], decision)).collect()
-        }
-        Subject::Tag(tag) => judged
-            .tags
-            .get(tag)
-            .map(|decision| explain(Some(tag), repo.tags[tag], decision))
-            .into_iter()
-            .collect(),
-        Subject::Digest(digest) => judged
-            .manifests
-            .get(digest)
-            .map(|decision| explain(None, Some(*digest), decision))
-            .into_iter()
-            .collect(),
-    };
+    let Drawn { mut inventory, mut verdicts, .. } = decide(ctx, inventory).await;
+    let repo = inventory.repos.remove(&name).unwrap_or_default();
+    let judged = verdicts.repos.remove(&name).unwrap_or_default();
+    let explanations = explain_all(&name, &subject, (&repo, &judged), inventory.taken_at);
     if explanations.is_empty() {
-        return Err(absent(reference));
+        return Err(absent(ctx, &name, &subject, &repo).await);
     }
     match ctx.output {
         Output::Json => print_json(&explanations)?,
@@ -99,8 +84,26 @@ pub async fn run(ctx: &Context, reference: &str) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn absent(reference: &str) -> Failure {
-    Failure::new(Exit::Usage, format!("the registry has no {reference}"))
+/// What there is to say of the subject; nothing where it is not there.
+fn explain_all(
+    name: &RepoName,
+    subject: &Subject,
+    (repo, judged): (&Repo, &RepoVerdicts),
+    now: Timestamp,
+) -> Vec<Explanation> {
+    let of_tag = |(tag, decision): (&Tag, &Decision)| {
+        explain(now, name, repo, Some(tag), repo.tags.get(tag).copied().flatten(), decision)
+    };
+    match subject {
+        Subject::Repository => judged.tags.iter().map(of_tag).collect(),
+        Subject::Tag(tag) => judged.tags.get_key_value(tag).map(of_tag).into_iter().collect(),
+        Subject::Digest(digest) => judged
+            .manifests
+            .get(digest)
+            .map(|decision| explain(now, name, repo, None, Some(*digest), decision))
+            .into_iter()
+            .collect(),
+    }
 }
 
 fn parse(reference: &str) -> Result<(RepoName, Subject), Failure> {

@@ -90,7 +90,7 @@ mod tests {
     use super::super::s3::{Doomed, Versioning};
     use super::super::versions::delete_all;
     use super::*;
-    use crate::registry::Secret;
+    use crate::secret::Secret;
     use crate::storage::spec::{Encryption, Gcs, GcsLogin, S3, Spec, Style};
     use crate::storage::{Hidden, Storage as _};
 
