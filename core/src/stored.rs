@@ -345,6 +345,12 @@ impl StoredRepo {
         pointing.filter(|(_, target)| !self.revisions.contains_key(target))
     }
 
+    /// Whether a manifest exists in it, or may exist again: a tag points at it, and only its link was lost.
+    #[must_use]
+    pub fn may_serve(&self, manifest: Digest) -> bool {
+        self.revisions.contains_key(&manifest) || self.tagged().any(|tagged| tagged == manifest)
+    }
+
     /// The manifests that some tag points at.
     pub fn tagged(&self) -> impl Iterator<Item = Digest> + '_ {
         self.tags.values().filter_map(|tag| tag.target)

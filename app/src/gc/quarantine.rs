@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clean_registry_core::gc::{
-    Garbage, GarbageBlob, GarbageLink, GarbageManifest, LetGo, Removed, Settings, blind, needed,
+    Garbage, GarbageBlob, GarbageManifest, LetGo, Removed, Settings, blind, needed,
 };
 use clean_registry_core::journal::Record;
 use clean_registry_core::layout::{PREFIX, Place};
@@ -17,7 +17,7 @@ use futures_util::StreamExt as _;
 use jiff::Timestamp;
 
 use super::closing::{Closing, ClosingError, open_by, run};
-use super::sweep::{LOOKS_AT_ONCE, leading_nowhere, leftovers, link_key, revision};
+use super::sweep::{LOOKS_AT_ONCE, leading_nowhere, leftovers, revision};
 use super::{Collection, GcError, Outcome, Scanned, decide_dated};
 use crate::scan;
 use crate::storage::{Folders, Hidden, absolute};
@@ -152,8 +152,12 @@ impl Collection<'_> {
         outcome.swept.failed.extend(failed.into_iter().map(|(hidden, error)| (hidden.key, error)));
         outcome.garbage = Garbage { blobs: purged, manifests, repositories: Vec::new(), ..decided.garbage };
         outcome.gaps = decided.gaps;
-        self.tidy_links(outcome).await;
-        leftovers(self.storage, &outcome.garbage, &mut outcome.swept).await;
+        if let Err(error) = self.tidy_links(outcome).await {
+            outcome
+                .troubles
+                .push(format!("{error}; links that are hidden come back with the next collection"));
+        }
+        leftovers(self.storage, &outcome.garbage, Folders::Keep, &mut outcome.swept).await;
         Ok(())
     }
 
@@ -237,7 +241,7 @@ impl Collection<'_> {
                 let blob = stored.blobs.find(*digest);
                 let is_listed = blob.is_some_and(|blob| marked.contains(blob));
                 let subject = blob.and_then(|blob| known.subject(&stored.blobs, blob));
-                let is_about = subject.is_some_and(|subject| repo.revisions.contains_key(&subject));
+                let is_about = subject.is_some_and(|subject| repo.may_serve(subject));
                 if is_listed || is_about || repo.tagged().any(|tagged| tagged == *digest) {
                     back.push((name.clone(), *digest));
                 }
@@ -255,34 +259,40 @@ impl Collection<'_> {
         }
     }
 
-    /// Removes links that lead nowhere, and writes back those whose blob has come meanwhile.
-    async fn tidy_links(&self, outcome: &mut Outcome) {
+    /// Removes links that lead nowhere: hides them, looks whether their blob has come meanwhile, and brings back or purges. A kill
+    /// leaves them hidden.
+    async fn tidy_links(&self, outcome: &mut Outcome) -> Result<(), GcError> {
         // What a name of another algorithm stands for cannot be looked at once its link is gone.
         outcome.garbage.links.retain(|link| link.digest.parse::<Digest>().is_ok());
-        let links = &outcome.garbage.links;
-        // One whose blob has come is not touched: killed before it is written back, it would be lost.
-        let keys = leading_nowhere(self.storage, links, &BTreeSet::new(), &mut outcome.swept.failed).await;
-        let count = keys.len();
-        let failed = self.storage.remove(keys, Folders::Keep).await;
-        outcome.swept.others += (count - failed.len()) as u64;
-        outcome.swept.failed.extend(failed);
-        let look = async |link: &GarbageLink| {
-            if let Err(error) = self.write_back(link).await {
-                tracing::error!(
-                    "{}: the link to {} could not be checked: {error}",
-                    link.repository,
-                    link.digest
-                );
+        let (links, failed) = (&outcome.garbage.links, &mut outcome.swept.failed);
+        let keys = leading_nowhere(self.storage, links, &BTreeSet::new(), failed).await;
+        failed.extend(self.storage.hide(keys, self.log.name()).await);
+        let hidden = self.storage.hidden().await?.into_iter().filter(|hidden| hidden.run == self.log.name());
+        let looked = hidden.filter_map(|hidden| Some((link_of(&hidden)?, hidden)));
+        let looked = looked.map(async |(digest, hidden)| {
+            let blob = self.storage.stat(&absolute(&Place::BlobData(digest).key())).await;
+            // Where nobody can tell, it may have come.
+            if matches!(blob, Ok(None)) {
+                return Ok(Some(hidden));
             }
-        };
-        futures_util::stream::iter(links).for_each_concurrent(LOOKS_AT_ONCE, look).await;
-    }
-
-    async fn write_back(&self, link: &GarbageLink) -> Result<(), GcError> {
-        let (Some(key), Ok(digest)) = (link_key(link), link.digest.parse::<Digest>()) else { return Ok(()) };
-        if self.storage.stat(&absolute(&Place::BlobData(digest).key())).await?.is_some() {
-            self.storage.write(&absolute(&key), digest.to_string().into_bytes()).await?;
-        }
+            self.storage.restore(&hidden).await.map(|()| None)
+        });
+        let looked: Vec<_> =
+            futures_util::stream::iter(looked).buffer_unordered(LOOKS_AT_ONCE).collect().await;
+        let purge: Vec<Hidden> =
+            looked.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        let count = purge.len();
+        let failed = self.storage.purge(purge).await;
+        outcome.swept.others += (count - failed.len()) as u64;
+        outcome.swept.failed.extend(failed.into_iter().map(|(hidden, error)| (hidden.key, error)));
         Ok(())
+    }
+}
+
+/// The blob that a hidden layer link is for.
+fn link_of(hidden: &Hidden) -> Option<Digest> {
+    match Place::parse(hidden.key.strip_prefix(PREFIX)?.strip_prefix('/')?)? {
+        Place::LayerLink { digest, .. } => Some(digest),
+        _ => None,
     }
 }

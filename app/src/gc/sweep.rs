@@ -46,7 +46,7 @@ pub(super) async fn sweep(
     let gone = garbage.blobs.iter().map(|blob| blob.digest).collect();
     let links = leading_nowhere(storage, &garbage.links, &gone, &mut swept.failed).await;
     others(storage, links, Folders::RemoveEmpty, swept).await;
-    leftovers(storage, garbage, swept).await;
+    leftovers(storage, garbage, Folders::RemoveEmpty, swept).await;
     repositories(storage, garbage, swept).await;
 }
 
@@ -123,12 +123,13 @@ async fn blobs(storage: &dyn Storage, garbage: &Garbage, folders: Folders, swept
     }
 }
 
-/// Uploads and what a crash of the registry left: nobody points at them.
-pub(super) async fn leftovers(storage: &dyn Storage, garbage: &Garbage, swept: &mut Swept) {
+/// Uploads and what a crash of the registry left: nobody points at them. Where a registry is at work, the folders stay: it may be
+/// about to write in them.
+pub(super) async fn leftovers(storage: &dyn Storage, garbage: &Garbage, folders: Folders, swept: &mut Swept) {
     let mut keys: Vec<String> = garbage.temporary_files.iter().map(|file| absolute(&file.key)).collect();
     keys.extend(garbage.uploads.iter().flat_map(|upload| &upload.keys).map(|key| absolute(key)));
     let ours: BTreeSet<String> = keys.iter().cloned().collect();
-    others(storage, keys, Folders::RemoveEmpty, swept).await;
+    others(storage, keys, folders, swept).await;
     if garbage.uploads.is_empty() {
         return;
     }
@@ -231,7 +232,7 @@ fn is_of(key: &str, name: &RepoName) -> bool {
 }
 
 /// The key of a layer link below `docker/registry/v2`.
-pub(super) fn link_key(link: &GarbageLink) -> Option<String> {
+fn link_key(link: &GarbageLink) -> Option<String> {
     let (algorithm, hex) = link.digest.split_once(':')?;
     Some(format!("repositories/{}/_layers/{algorithm}/{hex}/link", link.repository))
 }

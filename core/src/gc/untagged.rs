@@ -124,7 +124,8 @@ impl<'a> Staying<'a> {
     fn is_about_what_stays(&self, name: &RepoName, repo: &StoredRepo, blob: BlobId) -> bool {
         let Some(subject) = self.known.subject(&self.stored.blobs, blob) else { return false };
         let stays = |subject: BlobId| self.kept.get(name).is_some_and(|kept| kept.contains(&subject));
-        // What has come since the blobs were listed stays in any case.
-        repo.revisions.contains_key(&subject) && self.stored.blobs.find(subject).is_none_or(stays)
+        // What has come since the blobs were listed stays in any case, and so does what only a tag still leads to.
+        repo.may_serve(subject)
+            && (self.stored.blobs.find(subject).is_none_or(stays) || !repo.revisions.contains_key(&subject))
     }
 }

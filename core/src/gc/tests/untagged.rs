@@ -298,3 +298,19 @@ fn a_manifest_goes_from_every_repository_that_does_not_need_it() {
     assert_eq!(young.manifests(), set(["a image"]));
     assert_eq!(young.blobs(), set([]), "its blobs stay for the other");
 }
+
+#[test]
+fn what_is_about_a_manifest_that_only_a_tag_still_leads_to_stays() {
+    let mut world = World::new()
+        .image("image")
+        .referrer("signature", "image")
+        .referrer("of the signature", "signature")
+        .tag("a", "v1", "image")
+        .has("a", &["signature", "of the signature"])
+        .untagged();
+    let lost = world.digest("image");
+    world.repo("a").revisions.remove(&lost);
+    assert_eq!((world.manifests(), world.blobs()), (set([]), set([])));
+    world.repo("a").tags.clear();
+    assert_eq!(world.manifests().len(), 2);
+}
