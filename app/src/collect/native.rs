@@ -15,7 +15,6 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::gc::cache::RedisCache;
 use crate::gc::closing::{Closing, Seen, Watch};
-use crate::gc::processes;
 use crate::gc::{self, Collection, GcError, Mode, Outcome, Wishes};
 use crate::interrupt::Interrupt;
 use crate::registry::Reader;
@@ -89,11 +88,11 @@ impl Native {
         scan::refuse_strangers(&*storage).await?;
         let Parts { setting, reader, wishes, memory, interrupt } = parts;
         refuse_another_storage(&setting, &*storage)?;
-        let registries = configurations(&setting, &*storage);
-        let cache = worst_cache(&registries);
         let section = &config.garbage_collection;
         let closing = closing(config, &setting).await?;
-        let watch = Watch::of(&*storage, setting.container, reader);
+        let watch = Watch::of(&*storage, setting.container.clone(), reader);
+        let registries = configurations(&setting, &watch);
+        let cache = worst_cache(&registries);
         let seen = watch.look().await.map_err(gc::closing::ClosingError::from)?;
         let (mode, why) = Mode::choose(section.native, &seen, &closing, cache)?;
         tracing::info!("collecting {} in mode {mode}: {why}", storage.location());
@@ -277,13 +276,11 @@ fn refuse_another_storage(setting: &Setting, storage: &dyn Storage) -> Result<()
     }
 }
 
-/// The configurations of the registries that store there: the one that is known, or those of the processes of this host.
-fn configurations(setting: &Setting, storage: &dyn Storage) -> Vec<RegistryConfig> {
-    if let Some(registry) = &setting.registry {
-        return vec![registry.clone()];
-    }
-    let using = storage.directory().map(processes::storing_in).unwrap_or_default().using;
-    using.into_iter().map(|process| process.config).collect()
+/// The configurations of the registries that store there: the one that is known, and those of the processes of this host, which may
+/// have been started with another.
+fn configurations(setting: &Setting, watch: &Watch) -> Vec<RegistryConfig> {
+    let running = watch.registries().into_iter().map(|process| process.config);
+    setting.registry.clone().into_iter().chain(running).collect()
 }
 
 /// One registry with a cache in memory is enough.

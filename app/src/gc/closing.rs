@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clean_registry_core::journal::Record;
 use thiserror::Error;
 
-use super::processes::{self, Processes};
+use super::processes::{self, Process, Processes};
 use crate::registry::{Error as RegistryError, Reader, Refusal, Writer};
 use crate::runtime::docker::{self, Container};
 use crate::state::{RunLog, StateError};
@@ -31,6 +31,14 @@ pub enum ClosingError {
     /// It took writes although it was to be closed.
     #[error("the registry was opened by somebody else during the collection: {0}")]
     OpenedMeanwhile(String),
+    /// What was to be restarted runs on, with the requests and the cache that it had.
+    #[error("the registry was not restarted: process {pid} still stores there (`{command}`)")]
+    NotRestarted {
+        /// The process.
+        pid: u32,
+        /// Its command line.
+        command: String,
+    },
     /// Whether it takes writes cannot be told.
     #[error("whether a registry writes to {0} cannot be told from here")]
     Unknown(String),
@@ -63,6 +71,10 @@ impl ClosingError {
                  --close-command and --open-command with --mode barrier; or --mode quarantine"
             }
             Self::Hidden(_) => "run this as root, or as the user the registry runs as",
+            Self::NotRestarted { .. } => {
+                "every registry on this storage has to be restarted by --close-command and --open-command, or by its container; \
+                 what was hidden is back, and nothing was removed"
+            }
             Self::OpenedMeanwhile(_) => "images pushed during the collection should be pushed again",
             Self::Unknown(_) => {
                 "name the registry's URL, container or configuration; or stop it and say so with --mode offline"
@@ -151,6 +163,31 @@ impl Watch {
             // The address may be wrong, or not for this host: that nobody answers shows nothing.
             Err(Refusal::Other(RegistryError::Unreachable { .. })) => Seen::Unknown,
             _ => Seen::Open(format!("{host} answers, and is not read-only")),
+        }
+    }
+
+    /// The registries of this host that store there, as far as they can be looked into.
+    #[must_use]
+    pub fn registries(&self) -> Vec<Process> {
+        self.directory.as_deref().map(processes::storing_in).unwrap_or_default().using
+    }
+
+    /// Waits until none of `before` runs any more. One that is told to end may finish a request first.
+    ///
+    /// # Errors
+    /// [`ClosingError::NotRestarted`].
+    pub async fn has_ended(&self, before: &[Process]) -> Result<(), ClosingError> {
+        let began = Instant::now();
+        let is_same = |one: &Process, other: &Process| (one.pid, one.began) == (other.pid, other.began);
+        loop {
+            let left = self.registries().into_iter().find(|now| before.iter().any(|old| is_same(old, now)));
+            match left {
+                None => return Ok(()),
+                Some(Process { pid, command, .. }) if began.elapsed() > PATIENCE => {
+                    return Err(ClosingError::NotRestarted { pid, command });
+                }
+                Some(_) => tokio::time::sleep(LOOK_EVERY).await,
+            }
         }
     }
 

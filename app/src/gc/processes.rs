@@ -21,6 +21,8 @@ const MOMENT: Duration = Duration::from_millis(50);
 pub struct Process {
     /// Its process id.
     pub pid: u32,
+    /// When it began, in ticks since this host started: a process id may come again.
+    pub began: u64,
     /// Its command line, for people.
     pub command: String,
     /// What it was started for.
@@ -73,7 +75,8 @@ pub fn storing_in(directory: &Path) -> Processes {
             Some((config, root)) if identity(&root) == Some(wanted) => {
                 let collects = words.iter().any(|word| word == COLLECT);
                 let doing = if collects { Doing::Collecting } else { Doing::Serving };
-                found.using.push(Process { pid, command: words.join(" "), doing, config });
+                let began = began(&entry.path());
+                found.using.push(Process { pid, began, command: words.join(" "), doing, config });
             }
             Some(_) => {}
             None if !entry.path().exists() => {}
@@ -116,6 +119,14 @@ fn look_into(process: &Path, words: &[String]) -> Option<(RegistryConfig, PathBu
     Some((config, root))
 }
 
+/// The 22nd field of `stat`, or 0 if it ends just now: <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>. The second is
+/// the program's name in parentheses, which may hold anything.
+fn began(process: &Path) -> u64 {
+    let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    rest.split_whitespace().nth(19).and_then(|ticks| ticks.parse().ok()).unwrap_or_default()
+}
+
 fn below(inside: &Path, path: &str) -> PathBuf {
     inside.join(path.trim_start_matches('/'))
 }
@@ -143,6 +154,18 @@ fn environment(path: &Path) -> Option<BTreeMap<String, String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_began_before_those_that_it_starts() {
+        std::thread::sleep(Duration::from_millis(30)); // A tick is a hundredth of a second.
+        let mut child = std::process::Command::new("sleep").arg("9").spawn().unwrap();
+        let (own, childs) =
+            (began(Path::new("/proc/self")), began(&Path::new("/proc").join(child.id().to_string())));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(0 < own && own < childs, "{own} {childs}");
+        assert_eq!(began(Path::new("/proc/none")), 0);
+    }
 
     #[test]
     fn a_registry_is_known_by_how_it_is_started() {

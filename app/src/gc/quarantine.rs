@@ -69,12 +69,14 @@ impl Collection<'_> {
 
     /// When this returns, no request is under way that began before the files were hidden, and no cache tells of them.
     async fn pass_barrier(&self, garbage: &Garbage) -> Result<(), GcError> {
+        let before = self.watch.registries();
         match self.closing {
             Closing::Container(container) => {
                 let name = container.name().to_owned();
                 self.log.record(&Record::Stopping { container: name.clone() })?;
                 container.restart().await.map_err(ClosingError::from)?;
                 self.log.record(&Record::Started { container: name })?;
+                self.watch.has_ended(&before).await?;
             }
             Closing::Commands { close, open } => {
                 self.log.record(&Record::Closing { open: open.clone() })?;
@@ -82,6 +84,7 @@ impl Collection<'_> {
                 run(open).await?;
                 self.log.record(&Record::Opened)?;
                 closed?;
+                self.watch.has_ended(&before).await?;
             }
             Closing::Ask | Closing::Nothing => {
                 tracing::info!("waiting {} s for requests under way to end", self.wait.as_secs());
