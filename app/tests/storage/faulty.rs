@@ -119,7 +119,7 @@ async fn a_key_that_a_bulk_removal_could_not_remove_is_named_and_not_counted() {
         let key = format!("some/root/{stays}");
         let body =
             format!("<DeleteResult><Error><Key>{key}</Key><Code>AccessDenied</Code></Error></DeleteResult>");
-        filled.proxy.answer(Method::POST, DELETE, ALWAYS, 200, &body);
+        filled.proxy.answer(Method::POST, &key, ALWAYS, 200, &body);
         let ended = filled.collect(arguments).await;
         let said = troubles(&ended);
         assert!(said.contains(&stays), "{kind:?} {arguments:?}: {said}");
