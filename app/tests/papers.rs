@@ -237,3 +237,48 @@ fn the_architecture_lists_every_module_and_no_other() {
         }
     }
 }
+
+/// The sources below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let inside = entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] });
+    inside.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+/// Every scenario of FACTS section 8 has its row in the table of the tests, and every test and file that a row names is there.
+#[test]
+fn every_scenario_has_its_tests() {
+    let folders = ["app/tests", "app/src", "core/src"].map(|folder| root().join(folder));
+    let files: Vec<PathBuf> = folders.iter().flat_map(|folder| sources(folder)).collect();
+    let texts: Vec<String> = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let table = read("app/tests/scenarios/main.rs");
+    let mut numbers = Vec::new();
+    for row in table.lines().filter_map(|line| line.strip_prefix("//! | ")) {
+        let (first, rest) = row.split_once(" | ").unwrap();
+        let mut told = first.split(", ").map(str::parse::<u32>).peekable();
+        if told.peek().is_none_or(Result::is_err) {
+            continue;
+        }
+        numbers.extend(told.map(Result::unwrap));
+        let (tests, _) = rest.split_once(" | ").unwrap();
+        assert!(tests.matches('`').count() > 1, "no test is named for {first}");
+        for name in rest.split('`').skip(1).step_by(2) {
+            let name = name.trim_start_matches("::");
+            let is_there = match name.strip_suffix(".rs") {
+                Some(_) => files.iter().any(|path| path.ends_with(name)),
+                None => texts.iter().any(|text| {
+                    text.contains(&format!("fn {name}(")) || text.contains(&format!("mod {name};"))
+                }),
+            };
+            assert!(is_there || name == "HidesTags", "scenario {first}: {name} is not there");
+        }
+    }
+    let scenarios = read("docs/FACTS.md");
+    let (_, scenarios) = scenarios.split_once("\n## 8.").unwrap();
+    let (scenarios, _) = scenarios.split_once("\n## ").unwrap();
+    let expected: Vec<u32> =
+        scenarios.lines().filter_map(|line| line.split_once(". ")?.0.parse().ok()).collect();
+    assert_eq!(expected.len(), 47);
+    numbers.sort_unstable();
+    assert_eq!(numbers, expected);
+}

@@ -89,11 +89,11 @@ impl Native {
         scan::refuse_strangers(&*storage).await?;
         let Parts { setting, reader, wishes, memory, interrupt } = parts;
         refuse_another_storage(&setting, &*storage)?;
-        let registries = configurations(&setting, &*storage);
-        let cache = worst_cache(&registries);
         let section = &config.garbage_collection;
         let closing = closing(config, &setting).await?;
-        let watch = Watch::of(&*storage, setting.container, reader);
+        let watch = Watch::of(&*storage, setting.container.clone(), reader);
+        let registries = configurations(&setting, &*storage);
+        let cache = worst_cache(&registries);
         let seen = watch.look().await.map_err(gc::closing::ClosingError::from)?;
         let (mode, why) = Mode::choose(section.native, &seen, &closing, cache)?;
         tracing::info!("collecting {} in mode {mode}: {why}", storage.location());

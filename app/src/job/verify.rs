@@ -7,34 +7,37 @@ use super::Work;
 use crate::failure::Exit;
 use crate::looking;
 use crate::report::Report;
+use crate::scan::ScanError;
+
+/// The tags that cannot be pulled, or why that cannot be told.
+pub(super) type Broken = Result<Vec<BrokenTag>, ScanError>;
 
 impl Work<'_> {
-    /// The tags that cannot be pulled, if the storage tells.
-    pub(super) async fn broken(&self, inventory: &Inventory) -> Option<Vec<BrokenTag>> {
+    /// The tags that cannot be pulled; `None` where no storage is read.
+    pub(super) async fn broken(&self, inventory: &Inventory) -> Option<Broken> {
         inventory.storage.as_ref()?;
         let storage = self.ctx.storage().await?;
-        let broken = looking::broken_tags(&**storage).await;
-        broken
-            .inspect_err(|error| tracing::warn!("whether every tag can be pulled cannot be told: {error}"))
-            .ok()
+        Some(looking::broken_tags(&**storage).await)
     }
 
-    /// The gate behind every run: a tag that could be pulled before and cannot be pulled now makes it fail.
-    pub(super) async fn verify(
-        &self,
-        before: &Option<Vec<BrokenTag>>,
-        inventory: &Inventory,
-        report: &mut Report,
-    ) {
+    /// The gate behind every run: a tag that could be pulled before and cannot be pulled now makes it fail, and so does it where that
+    /// cannot be told.
+    pub(super) async fn verify(&self, before: &Option<Broken>, inventory: &Inventory, report: &mut Report) {
         let (Some(before), Some(after)) = (before, self.broken(inventory).await) else { return };
-        for broken in newly_broken(before, &after) {
-            let trouble = format!(
-                "{}:{} could be pulled before this run, and cannot be now",
-                broken.repository, broken.tag
-            );
+        let troubles: Vec<String> = match (before, &after) {
+            (Ok(before), Ok(after)) => newly_broken(before, after).into_iter().map(told).collect(),
+            (Err(error), _) | (_, Err(error)) => {
+                vec![format!("whether every tag can be pulled as before cannot be told: {error}")]
+            }
+        };
+        for trouble in troubles {
             tracing::error!("{trouble}");
             report.gaps.push(trouble);
             report.exit = Exit::InPart;
         }
     }
+}
+
+fn told(broken: &BrokenTag) -> String {
+    format!("{}:{} could be pulled before this run, and cannot be now", broken.repository, broken.tag)
 }

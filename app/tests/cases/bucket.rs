@@ -8,13 +8,13 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::Child;
 
-use clean_registry::demo::builder::Built;
+use clean_registry::demo::builder::{Built, noise};
 use clean_registry::demo::server::Generation::{self, V2, V3};
 use clean_registry::storage::conformance;
 use clean_registry::storage::{Spec, absolute};
 use reqwest::StatusCode;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::program::Program;
@@ -91,6 +91,15 @@ impl Bucket {
         let offline = ["gc", "--registry-config", &config, "--mode", "offline", "--grace", "0s"];
         let removed = self.program.run(&offline).with_code(0).json;
         assert!(removed["removed_blobs"].as_u64().unwrap() > 0, "{removed}");
+        self.running = Some(Running(serve(self.generation, &self.config).0));
+    }
+
+    /// Starts the registry anew with such a cache of descriptors.
+    fn keep_cache(&mut self, cache: &str) {
+        self.running = None;
+        let mut config: Value = serde_json::from_slice(&fs::read(&self.config).unwrap()).unwrap();
+        config["storage"]["cache"] = json!({ "blobdescriptor": cache });
+        fs::write(&self.config, config.to_string()).unwrap();
         self.running = Some(Running(serve(self.generation, &self.config).0));
     }
 
@@ -182,6 +191,29 @@ async fn a_tag_that_registry_3_hides_protects_its_image_and_expires_as_any_other
     bucket.collect();
     for (repo, tag) in [("shared", "v10"), ("own", "v10"), ("hidden", "v2")] {
         bucket.is_whole(repo, tag).await;
+    }
+}
+
+/// 28: nothing on this host tells of the cache of a registry that stores elsewhere; what it still tells of a blob that is gone does.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs docker-registry 2.8, Distribution 3.1 and versitygw: run scripts/test"]
+async fn a_cache_that_nobody_told_of_is_found_out_by_asking_for_what_is_gone() {
+    for generation in [V2, V3] {
+        let mut bucket = Bucket::new(generation).await.named();
+        let told = bucket.program.path("told.yml");
+        fs::copy(&bucket.config, &told).unwrap();
+        bucket.program =
+            bucket.program.configure(|config| config["storage"] = json!({"registry_config": told}));
+        for (cache, code) in [("none", 0), ("inmemory", 4)] {
+            bucket.keep_cache(cache);
+            let orphan = bucket.client.blob("app", &noise(cache, 300)).await;
+            bucket.push("app", "v1", &young("v1")).await;
+            let quarantine = ["gc", "--mode", "quarantine", "--wait", "0s", "--grace", "0s"];
+            let ended = bucket.program.run(&quarantine).with_code(code);
+            assert_eq!(ended.json["removed_blobs"], 1, "{ended:#?}");
+            let warning = format!("the registry still tells that app has {orphan}");
+            assert_eq!(ended.json["troubles"].to_string().contains(&warning), code == 4, "{}", ended.json);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::collect::in_container;
 use crate::program::Ended;
+use crate::s3::S3;
 use crate::scene::{Scene, young};
 
 const NO_CACHE: [&str; 2] = ["--env", "REGISTRY_STORAGE_CACHE_BLOBDESCRIPTOR=none"];
@@ -170,5 +171,33 @@ async fn a_container_that_is_read_only_is_collected_as_it_runs() {
         assert_eq!(scene.registry.container().started_at(), started_at);
         let pulled = scene.registry.client.pull_whole("app", &built.digest().to_string()).await;
         assert_eq!(pulled, Ok(3), "{ended:?}");
+    }
+}
+
+/// By inspection: neither the bucket nor its root directory is in any file, and the program is told of nothing but the container.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Docker engine, the registry images and versitygw: run scripts/test"]
+async fn a_bucket_that_variables_of_the_container_name_is_collected() {
+    let server = S3::start();
+    for (generation, bucket) in [(V2, "two"), (V3, "three")] {
+        server.bucket(bucket).await;
+        let parameters = server.parameters(bucket, "/in/the/section");
+        let section =
+            json!({ "s3": parameters, "delete": { "enabled": true }, "redirect": { "disable": true } });
+        let storage = format!("REGISTRY_STORAGE={section}");
+        let root = "REGISTRY_STORAGE_S3_ROOTDIRECTORY=/by/variable";
+        let mut scene = in_container(generation, &["--env", &storage, "--env", root], json!({}));
+        scene.program = scene.program.configure(|config| {
+            config["paths"].as_object_mut().unwrap().remove("host_storage");
+        });
+        scene.push("app", "v1", &young("v1"), clean_registry::demo::sample::Fate::Stays).await;
+        scene.registry.client.blob("app", &noise("garbage", 2000)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+        let started_at = scene.registry.container().started_at();
+        let ended = scene.program.run(&["gc", "--grace", "0s"]).with_code(0);
+        assert_eq!(ended.json["storage"], format!("s3://{bucket}/by/variable"), "{:#}", ended.json);
+        assert_eq!((&ended.json["mode"], &ended.json["removed_blobs"]), (&json!("barrier"), &json!(1)));
+        assert_ne!(scene.registry.container().started_at(), started_at);
+        scene.prove().await;
     }
 }

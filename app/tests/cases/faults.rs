@@ -5,14 +5,15 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clean_registry::demo::builder::Built;
+use clean_registry::demo::builder::{Built, noise};
 use clean_registry::demo::sample::Fate::{Goes, Stays};
 use clean_registry::demo::server::Generation::{self, V2, V3};
 use clean_registry::demo::server::{Behaviour, Effect, Rule};
-use clean_registry::demo::store::Store;
-use clean_registry_core::layout::Place;
+use clean_registry::demo::store::{Existed, Store};
+use clean_registry_core::layout::{PREFIX, Place};
 use clean_registry_core::name::{Digest, RepoName, Tag};
 use reqwest::Method;
+use serde_json::json;
 
 use crate::program::Ended;
 use crate::registry::{Door, Kind, Registry, tokens};
@@ -173,6 +174,42 @@ async fn a_deletion_that_fails_halfway_leaves_no_tag_dangling() {
         let path = format!("/manifests/{}", image.digest());
         assert!(scene.registry.server().count(&Method::DELETE, &path) > 0);
     }
+}
+
+/// A registry of its own storage, where one image goes and one stays; `happen` changes that storage while the first is deleted.
+async fn disturbed(happen: impl Fn(&Store) + Send + Sync + 'static) -> Ended {
+    let mut scene = Scene::stored(Kind::InProcess(Generation::V3), Door::Open);
+    scene.push("app", "v1", &old("v1"), Goes).await;
+    scene.push("other", "v1", &young("kept"), Stays).await;
+    let hands = store(&scene);
+    let effect = Effect::BeforeAnswering(Arc::new(move || happen(&hands)));
+    fault(&scene, Rule::on(Method::DELETE, "/v2/app/manifests/sha256", effect).after(1));
+    scene.program.run(&["run"])
+}
+
+/// The gate behind every run.
+#[tokio::test]
+async fn a_tag_that_breaks_during_a_run_makes_it_fail() {
+    let ended = disturbed(|_| ()).await.with_code(0);
+    assert_eq!(ended.json["gaps"], json!([]));
+    let layer = Place::BlobData(Digest::of(&noise("kept", 2000)));
+    let ended =
+        disturbed(move |store| assert_eq!(store.remove(&layer).unwrap(), Existed::Yes)).await.with_code(4);
+    assert_eq!(outcomes(&ended), ["done"], "nothing else is wrong: {ended:#?}");
+    let gaps = ended.json["gaps"].to_string();
+    assert!(gaps.contains("other:v1 could be pulled before this run, and cannot be now"), "{gaps}");
+}
+
+#[tokio::test]
+async fn not_to_know_whether_a_tag_broke_is_no_success() {
+    let tear = |store: &Store| {
+        let blobs = store.root().join(PREFIX).join("blobs");
+        fs::rename(&blobs, store.root().join("aside")).unwrap();
+        std::os::unix::fs::symlink(&blobs, &blobs).unwrap();
+    };
+    let ended = disturbed(tear).await.with_code(4);
+    let gaps = ended.json["gaps"].to_string();
+    assert!(gaps.contains("whether every tag can be pulled as before cannot be told"), "{gaps}");
 }
 
 #[tokio::test]

@@ -17,7 +17,11 @@ scenarios! {
     the_storage_of_a_pull_through_cache_is_refused: Offline, Quarantine;
     what_holds_no_registry_is_refused: Offline, Offline;
     a_storage_without_repositories_is_refused: Offline, Offline;
+    a_restart_that_did_not_happen_is_seen: Restarted, Restarted;
+    a_cache_that_only_the_registrys_process_tells_of_counts: Quarantine, Quarantine;
 }
+
+const IN_MEMORY: [&str; 2] = ["REGISTRY_STORAGE_CACHE_BLOBDESCRIPTOR", "inmemory"];
 
 /// 39: each with a state of its own, so that only the storage is shared.
 async fn the_second_of_two_collections_is_locked_out(stage: &Stage, way: Way) {
@@ -120,6 +124,37 @@ fn full_pipe() -> Stdio {
     std::io::Write::write_all(&mut writer, &[b'x'; 64 << 10]).unwrap();
     std::mem::forget(reader);
     writer.into()
+}
+
+/// Commands that restart nothing leave the requests that count on what is hidden, and the cache that tells of it.
+async fn a_restart_that_did_not_happen_is_seen(stage: &Stage, way: Way) {
+    let garbage = stage.garbage("app", "garbage").await;
+    stage.client.push_as("app", "v1", &image("app")).await;
+    fs::write(stage.path("stop.sh.aside"), fs::read(stage.path("stop.sh")).unwrap()).unwrap();
+    fs::write(stage.path("stop.sh"), "exit 0\n").unwrap();
+    let before = stage.tree();
+    let refused = stage.collect(way, &[]).with_code(6);
+    assert!(refused.stderr.contains("was to be restarted, and runs on"), "{refused:?}");
+    assert!(stage.tree().into_keys().eq(before.into_keys()), "{refused:?}");
+    stage.hides_nothing();
+    fs::rename(stage.path("stop.sh.aside"), stage.path("stop.sh")).unwrap();
+    stage.collect(way, &[]).with_code(0);
+    assert!(!stage.stores(&garbage));
+    stage.pulls("app", "v1").await;
+}
+
+/// 28: the file that names the storage is not the one that the registry was started with, or a variable overrides it.
+async fn a_cache_that_only_the_registrys_process_tells_of_counts(stage: &Stage, way: Way) {
+    stage.stop();
+    let start = fs::read_to_string(stage.path("start.sh")).unwrap();
+    let [name, value] = IN_MEMORY;
+    fs::write(stage.path("start.sh"), format!("export {name}={value}\n{start}")).unwrap();
+    stage.start();
+    stage.garbage("app", "garbage").await;
+    let before = stage.tree();
+    let refused = stage.collect(way, &[]).with_code(6);
+    assert!(refused.stderr.contains("cache in memory"), "{refused:?}");
+    assert!(stage.tree().into_keys().eq(before.into_keys()), "{refused:?}");
 }
 
 /// 40: by what a pull-through cache leaves in its storage, and by its configuration.

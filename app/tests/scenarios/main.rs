@@ -24,14 +24,14 @@
 //! | 21 | [`young`]`::what_was_uploaded_a_moment_ago_stays_whatever_its_files_say` | core `gc/tests/grace.rs` |
 //! | 22 | [`young`]`::an_old_blob_that_was_mounted_a_moment_ago_stays` | core `gc/tests/grace.rs` |
 //! | 23 | [`young`]`::an_image_pushed_before_the_registry_is_closed_keeps_old_garbage` | core `gc/tests/late.rs` |
-//! | 24 | `windows.rs`: `whoever_ends_all_requests_first_breaks_nothing_that_was_accepted` | |
+//! | 24 | windows `modes.rs`: `what_is_hidden_while_a_request_counts_on_it_comes_back`, `what_a_request_wrote_while_the_registry_was_being_closed_is_kept`, `what_dies_with_the_registry_was_not_accepted` | windows `direct.rs`, that others lose what ours keeps |
 //! | 25 | [`young`]`::a_manifest_pushed_again_while_it_is_hidden_stays`, `what_the_registry_still_counted_on_is_brought_back` | |
-//! | 26 | [`young`]`::a_blob_uploaded_again_while_it_is_hidden_is_the_new_one` | conformance of every storage |
-//! | 27 | [`killed`], [`killed_for_real`] | cases `crash.rs`, docker `collecting.rs` |
-//! | 28 | [`young`]`::a_cache_in_memory_is_emptied_or_refused`, [`cached`] for Redis | cases `collect.rs` |
+//! | 26 | [`young`]`::a_blob_uploaded_again_while_it_is_hidden_is_the_new_one` | `conformance.rs` of every storage |
+//! | 27 | [`killed`]`::offline_it_may_be_killed_anywhere`, `while_the_registry_is_closed_it_may_be_killed_anywhere`, `while_garbage_is_hidden_it_may_be_killed_anywhere`; [`killed_for_real`]`::killed_at_every_moment`; [`alone`]`::what_a_killed_run_had_hidden_its_undo_brings_back`; on object stores storage `killed.rs` | cases `crash.rs`, docker `collecting.rs` |
+//! | 28 | [`young`]`::a_cache_in_memory_is_emptied_or_refused`; [`locks`]`::a_cache_that_only_the_registrys_process_tells_of_counts`, `a_restart_that_did_not_happen_is_seen`; [`cached`]`::what_is_collected_is_forgotten` for Redis; cases `bucket.rs`: `a_cache_that_nobody_told_of_is_found_out_by_asking_for_what_is_gone` | cases `collect.rs` |
 //! | 29 | cases `bucket.rs`: `a_tag_that_registry_2_leaves_in_its_bucket_is_removed_there_and_no_other` | cases `stored.rs` |
 //! | 30 | cases `bucket.rs`: `a_tag_that_registry_3_hides_protects_its_image_and_expires_as_any_other` | cases `fate.rs`; over the API alone the hint of `collect.rs`: `HidesTags` |
-//! | 31 | cases `closed.rs`: `a_catalog_of_many_pages_on_2`, `_on_3` | [`needed`] reads no catalog |
+//! | 31 | cases `closed.rs`: `a_catalog_of_many_pages_on_2`, `a_catalog_of_many_pages_on_3` | [`needed`] reads no catalog |
 //! | 32 | cases `bucket.rs`: `repositories_whose_names_extend_each_other_are_all_cleaned` | |
 //! | 33 | `inprocess/main.rs`: `who_does_not_accept_a_type_is_told_something_else` | `requests.rs` |
 //! | 34 | cases `stored.rs`: `an_error_after_the_deed_is_seen_through`; `faults.rs`: `an_error_for_a_deletion_that_was_done_is_seen_through` | |
@@ -44,8 +44,8 @@
 //! | 41 | [`broken`]`::what_no_registry_wrote_is_left_alone` | core `gc/tests/tidy.rs` |
 //! | 42 | [`broken`]`::a_layer_that_was_never_stored_is_no_error` | core `gc/tests/reached.rs` |
 //! | 43 | [`faults`]`::a_storage_whose_clock_is_a_day_off_is_collected_by_its_own_clock` | core `gc/tests/grace.rs` |
-//! | 44 | [`faults`] | `storage/failing.rs` |
-//! | 45 | [`planned`]`::a_plan_writes_nothing_and_names_exactly_what_would_go` | |
+//! | 44 | [`faults`]`::a_listing_that_fails_ends_it_before_anything_is_changed`, `a_manifest_that_may_not_be_read_spares_what_its_repository_links_and_the_rest_goes`, `a_file_that_may_not_be_touched_is_named_and_the_rest_goes`; on S3 storage `faulty.rs` | storage `failing.rs` |
+//! | 45 | [`planned`]`::a_plan_writes_nothing_and_names_exactly_what_would_go`; on object stores storage `collecting.rs`: `is_planned_and_collected`, windows `touch.rs`: `a_plan_only_asks_and_does_so_while_another_collects` | |
 //! | 46 | [`needed`]`::a_layer_that_another_manifest_of_the_repository_needs_keeps_its_link` | core `gc/tests/reached.rs` |
 //! | 47 | [`planned`]`::the_bytes_that_are_freed_are_those_of_what_is_gone_each_blob_once` | core `gc/tests/reached.rs` |
 
@@ -89,6 +89,7 @@ macro_rules! scenarios {
     )+ };
 }
 
+mod alone;
 mod broken;
 mod cached;
 mod faults;

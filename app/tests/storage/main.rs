@@ -4,6 +4,9 @@
 mod azure;
 #[path = "../support/gcs.rs"]
 mod gcs;
+#[expect(dead_code, reason = "not every test needs all of it")]
+#[path = "../support/hold.rs"]
+mod hold;
 #[path = "../support/push.rs"]
 #[expect(dead_code, reason = "these tests push a little, and other tests prove that images pull whole")]
 mod push;
@@ -13,7 +16,11 @@ mod s3;
 #[path = "../support/server.rs"]
 mod server;
 
+mod collecting;
 mod failing;
+mod faulty;
+mod filled;
+mod killed;
 mod pages;
 mod registries;
 mod versions;

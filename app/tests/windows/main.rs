@@ -5,6 +5,7 @@
 #[expect(dead_code, reason = "not every test needs all of it")]
 #[path = "../support/container.rs"]
 mod container;
+#[expect(dead_code, reason = "not every test needs all of it")]
 #[path = "../support/hold.rs"]
 mod hold;
 #[expect(dead_code, reason = "not every test needs all of it")]

@@ -14,8 +14,9 @@ use redis::{
 };
 
 use super::CacheError;
-use crate::registry::{Secret, tls};
+use crate::registry::tls;
 use crate::runtime::config::{Redis, RedisTls};
+use crate::secret::Secret;
 
 /// How long it may take to answer one question.
 const PATIENCE: Duration = Duration::from_secs(10);

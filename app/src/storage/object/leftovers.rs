@@ -6,7 +6,7 @@ use clean_registry_core::stored::{Age, Stamp};
 use jiff::Timestamp;
 
 use super::s3::Bucket;
-use super::versions::run_of_note;
+use super::versions::{Noted, delete_all, run_of_note};
 use super::{Object, lock};
 use crate::storage::{Entry, Folders, QUARANTINE, Storage as _, StorageError};
 
@@ -48,14 +48,18 @@ impl Object {
         Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Removes the notes of these runs, or of all if there are none, that say nothing any more.
+    /// Removes the notes of these runs, or of all if there are none, that say nothing any more, and first the markers that lie over
+    /// nothing.
     pub(super) async fn tidy(&self, bucket: &Bucket, runs: &[String]) -> Result<(), StorageError> {
         let mut notes = self.quarantine().await?;
         notes.retain(|entry| {
             run_of_note(&entry.key)
                 .is_some_and(|run| runs.is_empty() || runs.iter().any(|other| other == run))
         });
-        let (_, spent) = self.hidden_versions(bucket, &notes).await?;
+        let Noted { spent, bare, .. } = self.hidden_versions(bucket, &notes).await?;
+        if let Some((_, error)) = delete_all(bucket, bare).await.pop() {
+            return Err(error);
+        }
         match self.remove(spent, Folders::Keep).await.pop() {
             None => Ok(()),
             Some((_, error)) => Err(error),

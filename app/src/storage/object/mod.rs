@@ -277,7 +277,7 @@ impl Object {
             entries.into_iter().partition(|entry| run_of_note(&entry.key).is_some());
         let mut hidden = Self::hidden_copies(copies);
         if let (Some(bucket), false) = (&self.bucket, notes.is_empty()) {
-            hidden.extend(self.hidden_versions(bucket, &notes).await?.0);
+            hidden.extend(self.hidden_versions(bucket, &notes).await?.hidden);
         }
         hidden.sort();
         Ok(hidden)

@@ -30,6 +30,16 @@ struct Note {
     size: u64,
 }
 
+/// What notes tell, held against what the bucket keeps.
+pub(super) struct Noted {
+    /// What is still hidden.
+    pub hidden: Vec<Hidden>,
+    /// The notes that say nothing any more.
+    pub spent: Vec<String>,
+    /// Of those: the markers that lie over nothing, as a kill between the purge of the bytes and theirs leaves them.
+    pub bare: Vec<Doomed>,
+}
+
 /// All that the bucket keeps of these keys, the newest first.
 pub(super) async fn scan(
     bucket: &Bucket,
@@ -156,12 +166,12 @@ impl Object {
         format!("{QUARANTINE}/{run}/{now}-{}.json", self.next_number())
     }
 
-    /// What the notes among `entries` say, as far as it is still hidden; and the notes that say nothing any more.
+    /// What the notes among `entries` say.
     pub(super) async fn hidden_versions(
         &self,
         bucket: &Bucket,
         entries: &[Entry],
-    ) -> Result<(Vec<Hidden>, Vec<String>), StorageError> {
+    ) -> Result<Noted, StorageError> {
         let mut notes = Vec::new();
         for entry in entries {
             if let Some(run) = run_of_note(&entry.key) {
@@ -172,17 +182,19 @@ impl Object {
         let versions = scan(bucket, keys.collect::<Vec<_>>()).await?;
         // Two runs may have written down the same version: whoever did so last has hidden it.
         notes.sort_by(|(a, ..), (b, ..)| name_of_note(a).cmp(name_of_note(b)));
-        let (mut hidden, mut spent) = (BTreeMap::new(), Vec::new());
+        let (mut hidden, mut spent, mut bare) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
         for (place, run, notes) in notes {
             let there: Vec<Hidden> =
                 notes.iter().filter_map(|note| still_hidden(note, &run, &versions)).collect();
             if there.is_empty() {
                 spent.push(place);
+                bare.extend(notes.iter().flat_map(|note| bare_markers(note, &versions)));
             }
             hidden
                 .extend(there.into_iter().map(|hidden| ((hidden.key.clone(), hidden.place.clone()), hidden)));
         }
-        Ok((hidden.into_values().collect(), spent))
+        let bare = bare.into_iter().collect();
+        Ok(Noted { hidden: hidden.into_values().collect(), spent, bare })
     }
 
     async fn notes(&self, key: &str) -> Result<Vec<Note>, StorageError> {
@@ -264,6 +276,15 @@ fn still_hidden(note: &Note, run: &str, versions: &BTreeMap<String, Vec<Version>
         size: Bytes(note.size + older),
         place: place.text(),
     })
+}
+
+/// All that is left at the key, if that is markers and nothing else: without them nothing is read there either.
+fn bare_markers(note: &Note, versions: &BTreeMap<String, Vec<Version>>) -> Vec<Doomed> {
+    let left = versions.get(&note.key).map(Vec::as_slice).unwrap_or_default();
+    if left.iter().any(|version| !version.is_marker) {
+        return Vec::new();
+    }
+    doomed(&note.key, &left.iter().map(|marker| marker.id.clone()).collect::<Vec<_>>())
 }
 
 /// Which bytes are hidden, and under what.
