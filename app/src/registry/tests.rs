@@ -59,6 +59,17 @@ async fn a_registry_that_stays_busy_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_registry_that_asks_for_longer_than_a_clock_counts_is_given_up() {
+    let server = Fake::start(|_, before| match before {
+        0 => reply("503 Service Unavailable", &["Retry-After: 1"], ""),
+        _ => reply("503 Service Unavailable", &["Retry-After: 18446744073709551615"], ""),
+    })
+    .await;
+    let refused = reader(&server).tags(&repo()).await.unwrap_err();
+    assert!(matches!(refused, Error::Status { status, .. } if status == 503), "{refused}");
+}
+
+#[tokio::test]
 async fn a_cut_body_is_read_again_and_never_taken_for_whole() {
     let whole = || json("200 OK", r#"{"tags":["v1","v2"]}"#);
     let server = Fake::start(move |_, before| if before == 0 { cut(whole(), 6) } else { whole() }).await;

@@ -91,19 +91,20 @@ impl Wire {
     ) -> Result<Answer, Error> {
         let mut waited = Duration::ZERO;
         let mut was_interrupted = false;
-        for attempt in 0.. {
+        let mut attempt = 0;
+        loop {
             let outcome = self.exchange(request, authorization).await;
             let pause =
                 (attempt < self.0.retries).then(|| pause(&outcome, request.repeat, attempt)).flatten();
-            let Some(pause) = pause.filter(|pause| waited + *pause <= PATIENCE) else {
+            let Some(pause) = pause.filter(|pause| waited.saturating_add(*pause) <= PATIENCE) else {
                 return outcome.map(|answer| Answer { was_interrupted, ..answer });
             };
             was_interrupted |= may_have_acted(&outcome);
             tracing::debug!(method = %request.method, url = %shown(&request.url), ?pause, "sending again");
             sleep(pause).await;
             waited += pause;
+            attempt += 1;
         }
-        unreachable!("the attempts are numbered without end")
     }
 
     /// One attempt. A slot is held until the answer is read whole.

@@ -274,7 +274,8 @@ impl Bucket {
 
     /// Asks until the store has time for it, but not for ever.
     async fn answer(&self, ask: &Ask<'_>, key: &str) -> Result<Response<Buffer>, StorageError> {
-        for attempt in 0.. {
+        let mut attempt = 0;
+        loop {
             let request = self.signed(ask, key).await?;
             let is_last = attempt == RETRIES;
             match self.transport.send(request).await {
@@ -282,8 +283,8 @@ impl Bucket {
                 Err(error) if is_last || !error.is_temporary() => return Err(failed(key, &error)),
                 _ => tokio::time::sleep(FIRST_DELAY * 2_u32.pow(attempt)).await,
             }
+            attempt += 1;
         }
-        unreachable!("the last attempt returns")
     }
 
     async fn signed(&self, ask: &Ask<'_>, key: &str) -> Result<Request<Buffer>, StorageError> {
