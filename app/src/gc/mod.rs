@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clean_registry_core::gc::{Decided, Garbage, Known, LetGo, Removed, Settings, Undated, decide};
 use clean_registry_core::in_use::InUse;
-use clean_registry_core::name::Bytes;
+use clean_registry_core::name::{Bytes, count};
 use clean_registry_core::stored::{Stamp, StorageGap, Stored};
 use jiff::Timestamp;
 use thiserror::Error;
@@ -27,6 +27,7 @@ pub mod mode;
 pub mod processes;
 mod quarantine;
 mod sweep;
+mod torn;
 
 use cache::{CacheError, Gone, RedisCache};
 use closing::{Closing, ClosingError, Watch};
@@ -417,7 +418,15 @@ impl Collection<'_> {
     }
 
     async fn sweep(&self, scanned: Scanned, _proof: &closing::Closed) -> Result<Outcome, GcError> {
-        let Scanned { stored, known, decided } = scanned;
+        let Scanned { stored, known, mut decided } = scanned;
+        let torn = torn::find(self.storage, (&stored, &known), &decided.garbage).await?;
+        if !torn.is_empty() {
+            tracing::warn!(
+                "{} that a registry did not write to its end",
+                count(torn.len(), "manifest", "manifests")
+            );
+        }
+        decided.garbage.blobs.extend(torn);
         // Killed between the sweep and the forgetting, a collection would leave a cache that the next one knows nothing of.
         self.forget(&decided.garbage).await?;
         let gone = Gone::of(&decided.garbage);

@@ -16,9 +16,9 @@ use clean_registry_core::stored::{Stamp, Stored};
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 
-use super::closing::{Closing, ClosingError, open_by, run};
+use super::closing::{Closing, ClosingError, Seen, open_by, run};
 use super::sweep::{LOOKS_AT_ONCE, leading_nowhere, leftovers, revision};
-use super::{Collection, GcError, Outcome, Scanned, decide_dated};
+use super::{Collection, GcError, Outcome, Scanned, decide_dated, torn};
 use crate::scan;
 use crate::storage::{Folders, Hidden, absolute};
 
@@ -39,7 +39,7 @@ impl Collection<'_> {
         self.check_interrupt()?;
         let mut outcome = Outcome::default();
         self.hide(&scanned.decided.garbage, &mut outcome).await;
-        let resolved = match self.pass_barrier(&scanned.decided.garbage).await {
+        let resolved = match self.pass_barrier(&scanned, &mut outcome).await {
             Ok(()) => self.resolve(&mut scanned, now, &mut outcome).await,
             Err(error) => Err(error),
         };
@@ -68,22 +68,28 @@ impl Collection<'_> {
     }
 
     /// When this returns, no request is under way that began before the files were hidden, and no cache tells of them.
-    async fn pass_barrier(&self, garbage: &Garbage) -> Result<(), GcError> {
+    async fn pass_barrier(&self, scanned: &Scanned, outcome: &mut Outcome) -> Result<(), GcError> {
+        let garbage = &scanned.decided.garbage;
         let before = self.watch.writers();
         match self.closing {
             Closing::Container(container) => {
                 let name = container.name().to_owned();
                 self.log.record(&Record::Stopping { container: name.clone() })?;
-                container.restart().await.map_err(ClosingError::from)?;
+                container.stop().await.map_err(ClosingError::from)?;
+                let torn = self.remove_torn(scanned, outcome).await;
+                container.start().await.map_err(ClosingError::from)?;
                 self.log.record(&Record::Started { container: name })?;
+                torn?;
                 self.watch.all_restarted(&before).await?;
             }
             Closing::Commands { close, open } => {
                 self.log.record(&Record::Closing { open: open.clone() })?;
                 let closed = run(close).await;
+                let torn = self.remove_torn(scanned, outcome).await;
                 open_by(open).await?;
                 self.log.record(&Record::Opened)?;
                 closed?;
+                torn?;
                 self.watch.all_restarted(&before).await?;
             }
             Closing::Ask | Closing::Nothing => {
@@ -104,6 +110,19 @@ impl Collection<'_> {
             () = tokio::time::sleep(self.wait) => Ok(()),
             () = self.interrupt.set() => Err(GcError::Interrupted),
         }
+    }
+
+    /// What the registry did not write to its end goes while it is closed, if it is seen to be: afterwards it takes that for whole.
+    async fn remove_torn(&self, scanned: &Scanned, outcome: &mut Outcome) -> Result<(), GcError> {
+        let Scanned { stored, known, decided } = scanned;
+        if !matches!(self.watch.look().await, Ok(Seen::Closed(_))) {
+            return Ok(());
+        }
+        let torn = torn::find(self.storage, (stored, known), &decided.garbage).await?;
+        let keys = torn.iter().map(|blob| absolute(&Place::BlobData(blob.digest).key())).collect();
+        let failed = self.storage.remove(keys, Folders::RemoveEmpty).await;
+        outcome.swept.failed.extend(failed);
+        Ok(())
     }
 
     /// Looks at the repositories anew, brings back what is needed by now, and purges the rest.

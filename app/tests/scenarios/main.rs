@@ -101,5 +101,6 @@ mod needed;
 mod planned;
 mod several;
 mod stage;
+mod torn;
 mod unseen;
 mod young;
