@@ -162,8 +162,11 @@ pub async fn repositories(
     Ok(stored)
 }
 
-/// Whether there is anything at all at `docker/registry/v2`, or the storage is a new registry's.
+/// Whether there is anything at all at `docker/registry/v2`. On a disk its folders stay when the last image has gone.
 async fn has_folder(storage: &dyn Storage) -> Result<bool, ScanError> {
+    if storage.directory().is_some_and(|directory| directory.join(PREFIX).is_dir()) {
+        return Ok(true);
+    }
     let is_any = Mutex::new(false);
     let sink = |entries: Vec<Entry>| {
         *is_any.lock().unwrap_or_else(PoisonError::into_inner) |= !entries.is_empty();

@@ -24,7 +24,10 @@ impl Work<'_> {
     /// cannot be told.
     pub(super) async fn verify(&self, before: &Option<Broken>, inventory: &Inventory, report: &mut Report) {
         let (Some(before), Some(after)) = (before, self.broken(inventory).await) else { return };
+        let is_empty = report.summary.as_ref().is_some_and(|summary| summary.total.kept == 0);
         let troubles: Vec<String> = match (before, &after) {
+            // Of a bucket whose last image has gone nothing is left to be seen.
+            (Ok(_), Err(ScanError::NotARegistry { .. })) if is_empty => Vec::new(),
             (Ok(before), Ok(after)) => newly_broken(before, after).into_iter().map(told).collect(),
             (Err(error), _) | (_, Err(error)) => {
                 vec![format!("whether every tag can be pulled as before cannot be told: {error}")]
