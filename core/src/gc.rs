@@ -220,12 +220,13 @@ pub fn decide(stored: &Stored, known: &Known, removed: &Removed, settings: &Sett
     for GarbageManifest { repository, digest } in &manifests {
         gone.entry(repository.clone()).or_default().insert(*digest);
     }
-    let mut kept = needed(stored, known, &gone);
+    let reached = reach(stored, known, &gone);
+    let mut kept = reached.blobs.clone();
     spare(stored, &gaps, settings, &mut kept);
     let garbage = Garbage {
         blobs: old_blobs(stored, &kept, settings),
         manifests,
-        links: links(stored, known, &kept, settings),
+        links: links((stored, known), &reached, &kept, settings),
         uploads: uploads(stored, settings),
         temporary_files: temporary_files(&stored.temporary, settings),
         repositories: empty_repositories(stored, &gone, &gaps, settings)
@@ -249,6 +250,17 @@ pub fn blind(stored: &Stored, known: &Known) -> BTreeSet<Option<RepoName>> {
 /// Every blob that some manifest needs which stays when those of `gone` go, the manifests themselves included.
 #[must_use]
 pub fn needed(stored: &Stored, known: &Known, gone: &Removed) -> BlobSet {
+    reach(stored, known, gone).blobs
+}
+
+/// What some manifest needs.
+struct Reached {
+    blobs: BlobSet,
+    /// What came, if at all, after the blobs had been listed.
+    late: BTreeSet<Digest>,
+}
+
+fn reach(stored: &Stored, known: &Known, gone: &Removed) -> Reached {
     let mut marked = stored.blobs.set();
     let mut queue: Vec<BlobId> = Vec::new();
     let mut late: Vec<Digest> = Vec::new();
@@ -266,7 +278,29 @@ pub fn needed(stored: &Stored, known: &Known, gone: &Removed) -> BlobSet {
     stored.odd.roots.iter().copied().for_each(&mut root);
     queue.extend(known.reached_from(&late));
     mark(stored, known, queue, &mut marked);
-    marked
+    let late = late_below(stored, known, &marked, late.into_iter().collect());
+    Reached { blobs: marked, late }
+}
+
+/// `late`, and what of their kind the manifests list that are reached, at any depth.
+fn late_below(
+    stored: &Stored,
+    known: &Known,
+    marked: &BlobSet,
+    mut late: BTreeSet<Digest>,
+) -> BTreeSet<Digest> {
+    loop {
+        let is_reached = |manifest| match stored.blobs.find(manifest) {
+            Some(blob) => marked.contains(blob),
+            None => late.contains(&manifest),
+        };
+        let more: BTreeSet<Digest> =
+            known.late_lists().filter(|(by, _)| is_reached(*by)).map(|(_, listed)| listed).collect();
+        if more.is_subset(&late) {
+            return late;
+        }
+        late.extend(more);
+    }
 }
 
 /// Adds to `marked` the blobs of `queue` and what they list at any depth.
@@ -369,14 +403,24 @@ fn old_blobs(stored: &Stored, kept: &BlobSet, settings: &Settings) -> Vec<Garbag
 
 /// The links that lead nowhere, or to what goes. One to a blob that is lost and that a manifest lists stays: where the blob is put
 /// back, from a copy or by a disk that is mounted again, the image is whole only with its links.
-fn links(stored: &Stored, known: &Known, kept: &BlobSet, settings: &Settings) -> Vec<GarbageLink> {
+fn links(
+    (stored, known): (&Stored, &Known),
+    reached: &Reached,
+    kept: &BlobSet,
+    settings: &Settings,
+) -> Vec<GarbageLink> {
     let Some(age) = settings.dangling_links else { return Vec::new() };
     let goes = |blob: BlobId| {
         let StoredBlob { digest, stamp, .. } = stored.blobs.get(blob);
         !kept.contains(blob) && (stored.blobs.is_absent(blob) || settings.is_old(digest, stamp))
     };
     let aged = Settings { grace: age, ..settings.clone() };
-    let is_due = |digest: Digest, stamp: Stamp| !known.misses(digest) && aged.is_old(digest, stamp);
+    let stays = |manifest: Digest| match stored.blobs.find(manifest) {
+        Some(blob) => reached.blobs.contains(blob),
+        None => reached.late.contains(&manifest),
+    };
+    let is_due =
+        |digest: Digest, stamp: Stamp| aged.is_old(digest, stamp) && !known.missing_from(digest).any(stays);
     let mut links = Vec::new();
     for (name, repo) in &stored.repos {
         let link = |digest: String| GarbageLink { repository: name.clone(), digest };
@@ -390,7 +434,7 @@ fn links(stored: &Stored, known: &Known, kept: &BlobSet, settings: &Settings) ->
             // One that says nothing may be repaired; one that says what is not there never can, unless a manifest asks for it.
             let leads_nowhere = target.is_some_and(|target| match stored.blobs.find(target) {
                 Some(blob) => goes(blob) && aged.is_old(target, *stamp),
-                None => !known.is_listed_as(alias) && is_due(target, *stamp),
+                None => is_due(target, *stamp) && !known.listing_as(alias).any(stays),
             });
             if leads_nowhere {
                 links.push(link(alias.clone()));

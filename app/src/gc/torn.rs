@@ -52,18 +52,19 @@ async fn unlinked(
     garbage: &Garbage,
 ) -> Result<Vec<Digest>, ScanError> {
     let (listed, _) = scan::blobs(storage, Depth::Names).await?;
-    let needed = needed(stored, known, &Removed::new());
-    let mut linked: BTreeSet<Digest> = garbage.blobs.iter().map(|blob| blob.digest).collect();
-    linked.extend(stored.odd.roots.iter().copied());
+    let mut held = needed(stored, known, &Removed::new());
+    let mut named: BTreeSet<Digest> = garbage.blobs.iter().map(|blob| blob.digest).collect();
+    named.extend(stored.odd.roots.iter().copied());
     for repo in stored.repos.values() {
-        linked.extend(repo.revisions.keys().copied());
-        linked.extend(repo.layers.iter().map(|(blob, _)| stored.blobs.get(*blob).digest));
-        linked.extend(repo.dangling.iter().map(|(digest, _)| *digest));
-        linked.extend(repo.tagged());
+        for (blob, _) in &repo.layers {
+            held.insert(*blob);
+        }
+        named.extend(repo.revisions.keys().chain(repo.dangling.iter().map(|(digest, _)| digest)).copied());
+        named.extend(repo.tagged());
     }
-    let is_needed = |digest| stored.blobs.find(digest).is_some_and(|blob| needed.contains(blob));
+    let is_held = |digest| stored.blobs.find(digest).is_some_and(|blob| held.contains(blob));
     let digests = listed.iter().map(|(_, blob)| blob.digest);
-    Ok(digests.filter(|digest| !linked.contains(digest) && !is_needed(*digest)).collect())
+    Ok(digests.filter(|digest| !named.contains(digest) && !is_held(*digest)).collect())
 }
 
 /// Those that may be a manifest.

@@ -132,6 +132,7 @@ fn stress(options: &Options) -> io::Result<Ended> {
     let collector = Collector { storage: Arc::clone(&storage), service: Arc::clone(&service), means };
     let runtime = tokio::runtime::Runtime::new()?;
     let ended = runtime.block_on(between(options, &service, collector, &*storage));
+    service.end()?;
     if options.keep {
         println!("left behind: {}", directory.keep().display());
     }

@@ -18,6 +18,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u16 = 10_000;
 
+/// What runs.
+#[derive(Debug, Default)]
+enum Process {
+    #[default]
+    None,
+    Running(Child),
+    /// Nothing is to be started any more.
+    Over,
+}
+
 /// A registry. Dropping it ends it.
 #[derive(Debug)]
 pub struct Service {
@@ -25,7 +35,7 @@ pub struct Service {
     config: PathBuf,
     log: PathBuf,
     address: SocketAddr,
-    process: Mutex<Option<Child>>,
+    process: Mutex<Process>,
 }
 
 impl Service {
@@ -68,8 +78,10 @@ impl Service {
     /// If it does not.
     pub fn open(&self) -> io::Result<()> {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
-        if process.is_some() {
-            return Ok(());
+        match *process {
+            Process::None => {}
+            Process::Running(_) => return Ok(()),
+            Process::Over => return Err(io::Error::other("the stress is over")),
         }
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut child = self.command().arg("serve").arg(&self.config).stderr(log).spawn()?;
@@ -88,7 +100,7 @@ impl Service {
             }
             sleep(Duration::from_millis(5));
         }
-        *process = Some(child);
+        *process = Process::Running(child);
         Ok(())
     }
 
@@ -97,8 +109,23 @@ impl Service {
     /// # Errors
     /// If it cannot be told to end.
     pub fn close(&self) -> io::Result<()> {
+        self.leave(Process::None)
+    }
+
+    /// Ends it for good: a collector that was broken off may still ask for it to be started.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub fn end(&self) -> io::Result<()> {
+        self.leave(Process::Over)
+    }
+
+    fn leave(&self, next: Process) -> io::Result<()> {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(mut child) = process.take() else { return Ok(()) };
+        if matches!(*process, Process::Over) {
+            return Ok(());
+        }
+        let Process::Running(mut child) = std::mem::replace(&mut *process, next) else { return Ok(()) };
         kill_process(Pid::from_child(&child), Signal::TERM)?;
         child.wait().map(drop)
     }
@@ -115,7 +142,7 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        let _ = self.close();
+        let _ = self.end();
     }
 }
 

@@ -39,8 +39,8 @@ pub struct Known {
     listed: Vec<BlobId>,
     /// What manifests list and was not stored when the blobs were listed, by the manifest.
     late_listed: BTreeMap<Digest, Vec<Digest>>,
-    /// All that manifests list and was not stored then.
-    missing: BTreeSet<Digest>,
+    /// All that is listed and was not stored then, with the manifests that list it.
+    missing: BTreeMap<Digest, BTreeSet<Digest>>,
     /// What manifests are about and was not stored then, by the manifest.
     late_subjects: BTreeMap<Digest, Digest>,
     /// Other names of blobs.
@@ -199,14 +199,24 @@ impl Known {
         self.foreign.contains_key(alias)
     }
 
-    /// Whether some manifest lists this, and it was not stored when the blobs were listed: it may be put back.
-    pub(super) fn misses(&self, digest: Digest) -> bool {
-        self.missing.contains(&digest)
+    /// The manifests that list this, which was not stored when the blobs were listed: it may be put back.
+    pub(super) fn missing_from(&self, digest: Digest) -> impl Iterator<Item = Digest> {
+        self.missing.get(&digest).into_iter().flatten().copied()
+    }
+
+    /// The manifests that list a blob by this name, which is no sha256 digest.
+    pub(super) fn listing_as(&self, alias: &str) -> impl Iterator<Item = Digest> {
+        self.foreign.get(alias).into_iter().flatten().copied()
     }
 
     /// What a manifest lists that came, if at all, after the blobs had been listed.
     pub(super) fn lists_late(&self, digest: Digest) -> &[Digest] {
         self.late_listed.get(&digest).map_or(&[], Vec::as_slice)
+    }
+
+    /// Each manifest with each that it lists and that came, if at all, after the blobs had been listed.
+    pub(super) fn late_lists(&self) -> impl Iterator<Item = (Digest, Digest)> {
+        self.late_listed.iter().flat_map(|(by, listed)| listed.iter().map(move |digest| (*by, *digest)))
     }
 
     /// Whether any manifest lists what was not stored when the blobs were listed.
@@ -286,7 +296,7 @@ impl Known {
             match blobs.find(digest) {
                 Some(blob) => self.listed.push(blob),
                 None => {
-                    self.missing.insert(digest);
+                    self.missing.entry(digest).or_default().insert(by);
                     if listed.certainty == Some(Certainty::Manifest) {
                         self.late_listed.entry(by).or_default().push(digest);
                     }

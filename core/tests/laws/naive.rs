@@ -148,7 +148,9 @@ pub fn untagged(storage: &Storage, removed: &Removed, age: Age) -> Revisions {
             let listed = parents.flat_map(|parent| lists(storage, parent)).collect();
             let about = storage.nodes[*node].subject.filter(|_| !storage.nodes[*node].is_broken);
             below(storage, &listed).contains(node)
-                || about.is_some_and(|subject| kept.contains(&(name.clone(), subject)))
+                || about.is_some_and(|subject| {
+                    kept.contains(&(name.clone(), subject)) || lost(&storage.repos[name]).contains(&subject)
+                })
         };
         let more: Revisions = all.iter().filter(needs).cloned().collect();
         if more.is_subset(&kept) {
@@ -156,6 +158,11 @@ pub fn untagged(storage: &Storage, removed: &Removed, age: Age) -> Revisions {
         }
         kept.extend(more);
     }
+}
+
+/// What the manifests list that are needed while `roots` exist.
+pub fn asked_for(storage: &Storage, roots: &Revisions) -> Nodes {
+    reachable(storage, roots).into_iter().flat_map(|node| lists(storage, node)).collect()
 }
 
 /// Whether one of the manifests has another below it.
