@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use crate::check::{Fault, Image, Wrong};
 use crate::name::{Digest, RepoName, Tag};
-use crate::stored::Stored;
 
 /// A tag that cannot be pulled.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -28,28 +27,12 @@ pub struct TagFault {
     pub path: String,
     /// What.
     #[serde(flatten)]
-    pub wrong: TagWrong,
-}
-
-/// Why a tag cannot be pulled.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(untagged)]
-pub enum TagWrong {
-    /// Something is broken.
-    Broken(Wrong),
-    /// It should be there and is not.
-    Gone {
-        /// Always `gone`.
-        wrong: &'static str,
-    },
+    pub wrong: Wrong,
 }
 
 impl std::fmt::Display for TagFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.wrong {
-            TagWrong::Broken(wrong) => write!(f, "{}: {wrong}", self.path),
-            TagWrong::Gone { .. } => write!(f, "{}: the tag is gone", self.path),
-        }
+        write!(f, "{}: {}", self.path, self.wrong)
     }
 }
 
@@ -66,35 +49,11 @@ pub fn broken_tags(faults: &[Fault]) -> Vec<BrokenTag> {
                 digest: *digest,
                 faults: Vec::new(),
             });
-            let wrong = TagWrong::Broken(fault.wrong.clone());
+            let wrong = fault.wrong.clone();
             entry.faults.push(TagFault { path: fault.path.clone(), wrong });
         }
     }
     broken.into_values().collect()
-}
-
-/// Tags that a run was to keep, and what each points at if that is known.
-pub type Kept = BTreeMap<RepoName, BTreeMap<Tag, Option<Digest>>>;
-
-/// The tags of `kept` that are not in `stored` any more. Somebody else may have deleted them; only who deletes can tell.
-#[must_use]
-pub fn gone_tags(stored: &Stored, kept: &Kept) -> Vec<BrokenTag> {
-    let mut gone = Vec::new();
-    for (name, tags) in kept {
-        let there = stored.repos.get(name).map(|repo| &repo.tags);
-        for (tag, digest) in tags.iter().filter(|(tag, _)| there.is_none_or(|tags| !tags.contains_key(*tag)))
-        {
-            let place = crate::layout::Place::TagCurrent { repo: name.clone(), tag: tag.clone() };
-            let fault = TagFault { path: place.key(), wrong: TagWrong::Gone { wrong: "gone" } };
-            gone.push(BrokenTag {
-                repository: name.clone(),
-                tag: tag.clone(),
-                digest: *digest,
-                faults: vec![fault],
-            });
-        }
-    }
-    gone
 }
 
 /// What broke in between: the tags of `after` that `before` has not. What could not be pulled before a run is not its doing, even if

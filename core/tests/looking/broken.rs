@@ -4,7 +4,7 @@ use clean_registry_core::check::leftovers;
 use clean_registry_core::layout::Place;
 use clean_registry_core::name::{Bytes, Digest};
 use clean_registry_core::stored::{Age, Stamp};
-use clean_registry_core::verify::{broken_tags, gone_tags, newly_broken};
+use clean_registry_core::verify::{broken_tags, newly_broken};
 
 use crate::world::{NOW, Seen, World, descriptor, repo, tag};
 
@@ -269,16 +269,6 @@ fn a_tag_that_was_broken_and_broke_more_is_not_newly_broken() {
     assert_eq!((before.len(), after.len()), (1, 1));
     assert_eq!(newly_broken(&before, &after), Vec::<&_>::new());
     assert_eq!(newly_broken(&[], &after).len(), 1);
-}
-
-#[test]
-fn a_tag_that_was_to_stay_and_is_gone_is_told() {
-    let mut world = World::default();
-    let image = world.image("app", &["layer"]);
-    world.tag("app", "1", image);
-    let kept = [(repo("app"), [(tag("1"), Some(image)), (tag("2"), Some(image))].into())].into();
-    let gone = gone_tags(&world.seen().stored, &kept);
-    assert_eq!(gone.iter().map(|broken| broken.tag.as_str()).collect::<Vec<_>>(), ["2"]);
 }
 
 #[test]
