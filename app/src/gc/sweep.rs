@@ -198,7 +198,7 @@ async fn history(
     Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn place(key: &str) -> Option<Place> {
+pub(super) fn place(key: &str) -> Option<Place> {
     Place::parse(key.strip_prefix(PREFIX)?.strip_prefix('/')?)
 }
 

@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use clean_registry_core::gc::{Garbage, GarbageBlob, Known, Removed, needed};
-use clean_registry_core::layout::{PREFIX, Place};
+use clean_registry_core::layout::Place;
 use clean_registry_core::name::{Bytes, Digest};
 use clean_registry_core::stored::Stored;
 
+use super::sweep::place;
 use crate::scan::{self, ScanError};
 use crate::storage::{Depth, Entry, Storage, StorageError, absolute};
 
@@ -85,7 +86,7 @@ fn key(digest: Digest) -> String {
 }
 
 fn named(key: &str) -> Option<Digest> {
-    match Place::parse(key.strip_prefix(PREFIX)?.strip_prefix('/')?) {
+    match place(key) {
         Some(Place::BlobData(digest)) => Some(digest),
         _ => None,
     }

@@ -8,7 +8,7 @@ use clean_registry_core::name::{Digest, RepoName};
 use clean_registry_core::stored::{Blobs, Spares, Stored};
 use md5::{Digest as _, Md5};
 
-use super::{Found, Link, gap};
+use super::found::{Found, Link, gap};
 use crate::storage::{Storage, StorageError, absolute};
 
 /// What a link says; `None` if it is gone by now; else what is wrong with it.

@@ -1,7 +1,6 @@
 //! 39, 40: what is refused, and that nothing was touched.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
@@ -233,12 +232,7 @@ async fn a_storage_without_repositories_is_refused(stage: &Stage, way: Way) {
 async fn who_may_not_look_into_a_registry_is_told_who_may() {
     let stage = Stage::new(V2);
     stage.client.push_as("app", "v1", &image("app")).await;
-    let elsewhere = tempfile::TempDir::new().unwrap();
-    let here = elsewhere.path().join("clean-registry");
-    fs::copy(env!("CARGO_BIN_EXE_clean-registry"), &here).unwrap();
-    for directory in [elsewhere.path(), stage.directory.path()] {
-        fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
-    }
+    let (_elsewhere, here) = stage.program_for_everybody();
     let before = stage.tree();
     for mode in [&[][..], &["--mode", "offline"]] {
         let mut command = Command::new(&here);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -133,6 +133,17 @@ impl Stage {
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", self.path("home"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// The program in a place of its own, which everybody may run beside this.
+    pub fn program_for_everybody(&self) -> (TempDir, PathBuf) {
+        let elsewhere = TempDir::new().unwrap();
+        let here = elsewhere.path().join("clean-registry");
+        fs::copy(PROGRAM, &here).unwrap();
+        for directory in [elsewhere.path(), self.directory.path()] {
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        (elsewhere, here)
     }
 
     /// Runs the program to its end.

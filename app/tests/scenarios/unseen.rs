@@ -116,13 +116,7 @@ async fn a_registry_outside_of_the_container_this_runs_in_is_not_taken_to_be_sto
 async fn a_registry_that_proc_hides_is_not_taken_to_be_stopped() {
     let stage = Stage::new(V2);
     stage.client.push_as("app", "v1", &image("app")).await;
-    let elsewhere = tempfile::TempDir::new().unwrap();
-    let here = elsewhere.path().join("clean-registry");
-    fs::copy(env!("CARGO_BIN_EXE_clean-registry"), &here).unwrap();
-    for directory in [elsewhere.path(), stage.directory.path()] {
-        let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        fs::set_permissions(directory, all).unwrap();
-    }
+    let (_elsewhere, here) = stage.program_for_everybody();
     for hidden in [1, 2] {
         let script = format!(
             "mount -t proc -o hidepid={hidden} proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups \
